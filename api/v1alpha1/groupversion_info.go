@@ -35,6 +35,7 @@ var (
 
 	// SchemeBuilder is used to add go types to the GroupVersionKind scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
+		scheme.AddKnownTypes(SchemeGroupVersion, &L7Policy{}, &L7PolicyList{})
 		metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 		return nil
 	})

@@ -1,96 +1,140 @@
-/*
-Copyright 2026 The Meerkat Authors.
-
-Licensed under the Apache License, Version 2.0 (the "License");
-you may not use this file except in compliance with the License.
-You may obtain a copy of the License at
-
-    http://www.apache.org/licenses/LICENSE-2.0
-
-Unless required by applicable law or agreed to in writing, software
-distributed under the License is distributed on an "AS IS" BASIS,
-WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-See the License for the specific language governing permissions and
-limitations under the License.
-*/
-
 package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 )
-
-// EDIT THIS FILE!  THIS IS SCAFFOLDING FOR YOU TO OWN!
-// NOTE: json tags are required.  Any new fields you add must have json tags for the fields to be serialized.
-
-// L7PolicySpec defines the desired state of L7Policy
-type L7PolicySpec struct {
-	// INSERT ADDITIONAL SPEC FIELDS - desired state of cluster
-	// Important: Run "make" to regenerate code after modifying this file
-	// The following markers will use OpenAPI v3 schema to validate the value
-	// More info: https://book.kubebuilder.io/reference/markers/crd-validation.html
-
-	// foo is an example field of L7Policy. Edit l7policy_types.go to remove/update
-	// +optional
-	Foo *string `json:"foo,omitempty"`
-}
-
-// L7PolicyStatus defines the observed state of L7Policy.
-type L7PolicyStatus struct {
-	// INSERT ADDITIONAL STATUS FIELD - define observed state of cluster
-	// Important: Run "make" to regenerate code after modifying this file
-
-	// For Kubernetes API conventions, see:
-	// https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
-
-	// conditions represent the current state of the L7Policy resource.
-	// Each condition has a unique type and reflects the status of a specific aspect of the resource.
-	//
-	// Standard condition types include:
-	// - "Available": the resource is fully functional
-	// - "Progressing": the resource is being created or updated
-	// - "Degraded": the resource failed to reach or maintain its desired state
-	//
-	// The status of each condition is one of True, False, or Unknown.
-	// +listType=map
-	// +listMapKey=type
-	// +optional
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
-}
 
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=l7p,categories=meerkat
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`,description="Enforce denies what no rule allows; Audit only reports it."
+// +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`,description="NamedPorts governs the ports that rules name; AllPorts every port."
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="True when every node with selected Pods enforces the policy as it is written."
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the policy is ready or not."
+// +kubebuilder:printcolumn:name="Denied",type=integer,JSONPath=`.status.denied`,description="Requests and connections that were denied, over all nodes."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
-// L7Policy is the Schema for the l7policies API
+// L7Policy says which application-layer traffic Pods of its namespace may receive and send. It reads like a NetworkPolicy
+// whose rules also name HTTP requests, gRPC calls, TLS server names, DNS names or protocols, and it stands beside the
+// NetworkPolicies that the cluster's CNI plugin enforces: it only ever narrows what they allow. Several policies that select a
+// Pod add up: what a rule of any of them allows, passes.
 type L7Policy struct {
-	metav1.TypeMeta `json:",inline"`
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// metadata is a standard object metadata
-	// +optional
-	metav1.ObjectMeta `json:"metadata,omitzero"`
-
-	// spec defines the desired state of L7Policy
+	// spec says which traffic of which Pods is governed, and what of it is allowed.
 	// +required
 	Spec L7PolicySpec `json:"spec"`
 
-	// status defines the observed state of L7Policy
+	// status is what the nodes report. It is written by Meerkat; leave it out.
 	// +optional
-	Status L7PolicyStatus `json:"status,omitzero"`
+	Status L7PolicyStatus `json:"status,omitempty"`
 }
 
 // +kubebuilder:object:root=true
 
-// L7PolicyList contains a list of L7Policy
+// L7PolicyList contains a list of L7Policy.
 type L7PolicyList struct {
 	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitzero"`
+	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []L7Policy `json:"items"`
 }
 
-func init() {
-	SchemeBuilder.Register(func(s *runtime.Scheme) error {
-		s.AddKnownTypes(SchemeGroupVersion, &L7Policy{}, &L7PolicyList{})
-		return nil
-	})
+// L7PolicySpec says which traffic of which Pods is governed, and what of it is allowed.
+//
+// An empty list of rules is not the same as none: with scope AllPorts, "ingress: []" denies every connection to the selected
+// Pods, while without the field their ingress is left alone.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.ingress) || has(self.egress)",message="the policy governs nothing: add rules to ingress or egress; to deny a whole direction, set scope: AllPorts and an empty list, ingress: [] or egress: []"
+// +kubebuilder:validation:XValidation:rule="!has(self.ingress) || size(self.ingress) > 0 || (has(self.scope) && self.scope == 'AllPorts')",message="an empty ingress governs nothing with scope NamedPorts: leave ingress out, or set scope: AllPorts to deny the whole direction"
+// +kubebuilder:validation:XValidation:rule="!has(self.egress) || size(self.egress) > 0 || (has(self.scope) && self.scope == 'AllPorts')",message="an empty egress governs nothing with scope NamedPorts: leave egress out, or set scope: AllPorts to deny the whole direction"
+// +kubebuilder:validation:XValidation:rule="!has(self.ingress) || !has(self.egress) || !self.ingress.exists(i, has(i.name) && self.egress.exists(e, has(e.name) && e.name == i.name))",message="an ingress and an egress rule have the same name, but events and metrics tell rules apart by name: rename one of them"
+type L7PolicySpec struct {
+	// podSelector selects the Pods of the policy's own namespace that it governs, by their labels. An empty selector, {},
+	// selects all of them. Example: {matchLabels: {app: web}}.
+	// +required
+	PodSelector metav1.LabelSelector `json:"podSelector"`
+
+	// scope says which ports of the selected Pods are governed, in each direction that has rules.
+	// NamedPorts (the default) governs the ports that rules name: there, only what some rule allows passes, and ports that no
+	// rule names are left alone. A rule without ports names them all.
+	// AllPorts isolates the whole direction, as a NetworkPolicy does: what no rule allows is denied on every port.
+	// +kubebuilder:default=NamedPorts
+	// +optional
+	Scope Scope `json:"scope,omitempty"`
+
+	// mode is Enforce (the default), which denies what no rule allows, or Audit, which drops nothing and reports everything
+	// that Enforce would have denied. A port that also a policy in mode Enforce governs is enforced.
+	// +kubebuilder:default=Enforce
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
+
+	// failurePolicy says what happens to connections whose rules have l7 while the engine does not inspect, because it has
+	// failed, hangs or starts: Closed (the default) drops them, Open lets them pass uninspected. Where several policies govern a
+	// port, they pass only if all of them say Open.
+	// +kubebuilder:default=Closed
+	// +optional
+	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`
+
+	// denyAction says how a TCP connection learns that it was denied: Reset (the default) sends a TCP reset to both ends, so
+	// that clients fail at once; Drop sends nothing, so that they wait for a timeout. Other protocols are dropped either way.
+	// +kubebuilder:default=Reset
+	// +optional
+	DenyAction DenyAction `json:"denyAction,omitempty"`
+
+	// ingress lists what the selected Pods may receive. Rules add up, and their order does not matter. Left out, ingress is not
+	// governed. At most 64 rules; split a longer list into several policies, which add up too.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",message="two ingress rules have the same name, but events and metrics tell rules apart by name: rename one of them"
+	// +listType=atomic
+	// +optional
+	Ingress []IngressRule `json:"ingress,omitzero"`
+
+	// egress lists what the selected Pods may send. Rules add up, and their order does not matter. Left out, egress is not
+	// governed. At most 64 rules; split a longer list into several policies, which add up too.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))",message="two egress rules have the same name, but events and metrics tell rules apart by name: rename one of them"
+	// +listType=atomic
+	// +optional
+	Egress []EgressRule `json:"egress,omitzero"`
 }
+
+// Scope says which ports a policy governs.
+// +kubebuilder:validation:Enum=NamedPorts;AllPorts
+type Scope string
+
+// Scopes.
+const (
+	ScopeNamedPorts Scope = "NamedPorts" // the ports that rules name
+	ScopeAllPorts   Scope = "AllPorts"   // every port, in each direction that the policy has
+)
+
+// Mode says whether a policy is enforced.
+// +kubebuilder:validation:Enum=Enforce;Audit
+type Mode string
+
+// Modes.
+const (
+	ModeEnforce Mode = "Enforce" // what no rule allows is denied
+	ModeAudit   Mode = "Audit"   // what no rule allows is reported and passes
+)
+
+// FailurePolicy says what happens to inspected connections while the engine does not inspect.
+// +kubebuilder:validation:Enum=Closed;Open
+type FailurePolicy string
+
+// Failure policies.
+const (
+	FailClosed FailurePolicy = "Closed" // they are dropped
+	FailOpen   FailurePolicy = "Open"   // they pass uninspected
+)
+
+// DenyAction says how a denied TCP connection ends.
+// +kubebuilder:validation:Enum=Reset;Drop
+type DenyAction string
+
+// Deny actions.
+const (
+	DenyReset DenyAction = "Reset" // both ends get a TCP reset
+	DenyDrop  DenyAction = "Drop"  // packets vanish
+)

@@ -1,0 +1,102 @@
+package suricatarules
+
+import "github.com/meerkat-dev/meerkat/dataplane/l7"
+
+// common returns the rules that serve all rule sets. Their sids are of rule set 0: what an event of theirs is about, its VLAN
+// id tells.
+func common() Compiled {
+	c := compiler{next: 1} // the engine has no sid 0
+	for _, p := range judged {
+		c.begin(p, unset(bitOK, bitSane))
+	}
+	for _, p := range wholesale {
+		c.begin(p, "")
+	}
+	c.saneHTTP1()
+	c.saneHTTP2()
+	c.anomalies("http1", "http", http1Anomalies)
+	c.anomalies("http2", "http2", http2Anomalies)
+	return c.out
+}
+
+// begin accepts each transaction of the protocol, once, and takes the flowbits of the one before it away. Which protocols may
+// come here at all, the gates have decided.
+func (c *compiler) begin(protocol, options string) {
+	c.firewall("accept:tx "+protocol+":request_started", options,
+		Meaning{Kind: Gate, Protocol: protocol, Detail: "begins the judgement of a request"})
+	c.firewall("accept:tx "+protocol+":response_started", "",
+		Meaning{Kind: Gate, Protocol: protocol, Detail: "lets responses pass"})
+}
+
+// Requests that two parsers may read differently are never allowed: what the engine takes for a body the server may take for
+// a request. (RFC 9112, 11.2 "Request Smuggling".)
+const (
+	tokenChars = `[!\x23-\x27*+\-.^_\x60|~0-9A-Za-z]`
+	anyLine    = `(?:[^\n]++\n)*?`
+	// noDoubles: each of these fields stands at most once, and not both of those that tell a body's length.
+	noDoubles = `^(?!` + anyLine + `(?i:(host|content-length|transfer-encoding)):[^\n]*+\n` + anyLine + `(?i:\1):)` +
+		`(?!(?=` + anyLine + `(?i:content-length):)` + anyLine + `(?i:transfer-encoding):)`
+	// headerBlock: lines of "name:value", none of them folded, then the empty line, then perhaps trailers.
+	blanks        = `[ \t]*+`
+	contentLength = `(?i:content-length):` + blanks + `[0-9]{1,18}` + blanks
+	plainField    = `(?!(?i:content-length|transfer-encoding):)` + tokenChars + `++:[^\r\n\x00]*+`
+	chunked       = `(?i:transfer-encoding):` + blanks + `(?i:chunked)` + blanks
+	trailers      = `\r?\n(?:(?:` + plainField + `\r?\n)*+\r?\n)?\z`
+	headerBlock   = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `|` + chunked + `)\r?\n)*+` + trailers
+	headerBlock0  = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `)\r?\n)*+` + trailers // HTTP/1.0 has no chunks
+)
+
+func (c *compiler) saneHTTP1() {
+	// Method, target and version with one space between them. CONNECT is not among the methods: nobody judges a tunnel.
+	requestLine := "^" + anyLiteral(l7.HTTP1Methods()) + ` [!-~\x80-\xff]++ HTTP\/1\.`
+	for version, block := range []string{headerBlock0, headerBlock} {
+		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+string(rune('0'+version))+`\z`)+
+			"http.header.raw; "+pcre(block)+set(bitSane)+"noalert; "+second,
+			Meaning{Kind: Gate, Protocol: "http1", Detail: "recognises well-formed requests"})
+	}
+	c.insane("http1", "http1:request_body", "")
+}
+
+// pseudoHeaders: first the pseudo-header fields, each once, all that a request needs, then ordinary ones (RFC 9113, 8.3).
+const pseudoHeaders = `^(?:\r\n)?(?!(?::[a-z]+\r\n){0,4}?(:[a-z]+)\r\n(?::[a-z]+\r\n){0,4}?\1\r\n)` +
+	`(?::(?:method|scheme|path|authority)\r\n){3,4}(?:[^:\r\n][^\r\n]*+\r\n)*+(?:\r\n)?\z`
+
+func (c *compiler) saneHTTP2() {
+	c.detect("alert http2", toServer+http2Headers+unset(bitOK, bitSane)+"noalert; "+first,
+		Meaning{Kind: Gate, Protocol: "http2", Detail: "begins the judgement of a request"})
+	c.detect("alert http2", toServer+"http.header_names; "+pcre(pseudoHeaders)+set(bitSane)+"noalert; "+second,
+		Meaning{Kind: Gate, Protocol: "http2", Detail: "recognises well-formed requests"})
+	c.detect("alert http2", toServer+"http.request_header; "+pcre(`[\r\n\x00]`)+unset(bitSane)+"noalert; "+third,
+		Meaning{Kind: Gate, Protocol: "http2", Detail: "finds line breaks in header fields"})
+	c.insane("http2", "http2", http2Headers)
+}
+
+func (c *compiler) insane(protocol, head, conditions string) {
+	detail := "the request is not well-formed, or is one that servers read in different ways"
+	c.detect("drop "+head, toServer+isset(bitEnforce)+isnotset(bitSane)+conditions+last,
+		Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
+	c.detect("alert "+head, toServer+isset(bitAudit)+isnotset(bitSane)+conditions+set(bitSane)+last,
+		Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
+}
+
+// Anomalies after which the engine may no longer see what the server sees.
+var (
+	http1Anomalies = []string{
+		"invalid_request_chunk_len", "request_chunk_extension", "request_body_unexpected", "failed_protocol_change",
+		"too_many_warnings", "request_too_many_headers", "request_field_too_long",
+	}
+	http2Anomalies = []string{
+		"invalid_frame_header", "invalid_client_magic", "invalid_frame_data", "invalid_header", "invalid_frame_length",
+		"extra_header_data", "long_frame_data", "stream_id_reuse", "header_integer_overflow", "too_many_streams",
+		"authority_host_mismatch", "userinfo_in_uri", "reassembly_limit_reached", "data_stream_zero", "too_many_frames",
+	}
+)
+
+func (c *compiler) anomalies(protocol, prefix string, events []string) {
+	for _, event := range events {
+		option := "app-layer-event:" + prefix + "." + event + "; "
+		detail := "the connection has an anomaly after which the engine cannot judge it: " + event
+		c.detect("drop "+protocol, toServer+isset(bitEnforce)+option+last, Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
+		c.detect("alert "+protocol, toServer+isset(bitAudit)+option+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
+	}
+}

@@ -1,0 +1,355 @@
+package suricatarules
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
+)
+
+// TestExact has the engine judge thousands of generated requests by generated allow-lists, and compares it, packet by packet,
+// with what l7.Allows says. $MEERKAT_SEED repeats a run.
+func TestExact(t *testing.T) {
+	seed, _ := strconv.ParseUint(os.Getenv("MEERKAT_SEED"), 10, 64)
+	if os.Getenv("MEERKAT_SEED") == "" {
+		seed = 1
+	}
+	ruleSets, connections := 400, 24
+	if testing.Short() {
+		ruleSets = 60
+	}
+	g := generator{rand.New(rand.NewPCG(seed, 1))}
+	x := exactness{t: t, g: g, capture: newCapture(t)}
+	for len(x.sets) < ruleSets {
+		rs := RuleSet{ID: uint16(1 + len(x.sets)*7), Audit: g.oneIn(6), Policies: []string{"shop/storefront"}, Entries: g.entries()}
+		if _, err := Compile(rs); err != nil {
+			if !strings.Contains(err.Error(), `\b`) { // the one expression here that cannot be translated
+				t.Fatal(err)
+			}
+			continue
+		}
+		x.sets = append(x.sets, rs)
+		for range connections {
+			x.connection(rs)
+		}
+	}
+	files, err := Render(x.sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.judge(files, replay(t, files, x.capture.buf.Bytes()))
+	t.Logf("seed %d: %d requests by %d rule sets, %d allowed, %d packets; %d differences", seed, x.requests, len(x.sets), x.allowed, x.capture.packets, x.differences)
+	if x.requests < 10_000 && !testing.Short() {
+		t.Errorf("only %d requests were judged", x.requests)
+	}
+	if share := float64(x.allowed) / float64(x.requests); share < 0.2 || share > 0.8 {
+		t.Errorf("%.2f of the requests are allowed: the generator does not test both sides", share)
+	}
+}
+
+type exactness struct {
+	t       *testing.T
+	g       generator
+	capture *capture
+	sets    []RuleSet
+	streams []stream
+	udp     []datagram
+
+	requests, allowed, differences int
+}
+
+// stream is a connection and what was asked on it, in order.
+type stream struct {
+	rs    RuleSet
+	conn  *conn
+	asked []asked
+}
+
+// datagram is one UDP message.
+type datagram struct {
+	rs      RuleSet
+	packet  int
+	names   []string
+	allowed bool
+}
+
+// connection adds a connection with a few requests.
+func (x *exactness) connection(rs RuleSet) {
+	g := x.g
+	kinds := []int{0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2}
+	for _, e := range rs.Entries {
+		if e.TLS != nil || e.Protocol == "tls" {
+			kinds = append(kinds, 3, 3, 3)
+		}
+		if e.DNS != nil || e.Protocol == "dns" {
+			kinds = append(kinds, 4, 4, 4, 5, 5)
+		}
+	}
+	switch pick(g, kinds) {
+	case 0:
+		x.other(rs)
+	case 1:
+		x.http(rs, "1", 80)
+	case 2:
+		x.http(rs, "2", 80)
+	case 3:
+		x.tls(rs)
+	case 4:
+		x.dnsUDP(rs)
+	case 5:
+		x.dnsTCP(rs)
+	}
+}
+
+func (x *exactness) http(rs RuleSet, version string, port uint16) {
+	g := x.g
+	all := make([]asked, 1+g.IntN(4))
+	for i := range all {
+		all[i].Request = g.request(rs.Entries, version)
+		if version == "1" && !rs.Audit && g.oneIn(30) {
+			all[i].malformed = pick(g, malformedLines)
+		}
+	}
+	var data []byte
+	if version == "1" {
+		data = g.http1(all)
+	} else {
+		data = g.http2(x.t, all)
+	}
+	x.send(rs, port, data, all)
+}
+
+func (x *exactness) tls(rs RuleSet) {
+	name := pick(x.g, append(askedNames, ""))
+	hello := clientHello(x.t, name, pick(x.g, []uint16{0x0303, 0x0304}))
+	data := append(slices.Clone(hello), 0x17, 3, 3, 0, 5, 1, 2, 3, 4, 5)
+	x.send(rs, 443, data, []asked{{Request: l7.Request{Protocol: "tls", ServerName: name}, judged: len(hello)}})
+}
+
+func (x *exactness) dnsTCP(rs RuleSet) {
+	var data []byte
+	all := make([]asked, 1+x.g.IntN(4))
+	for i := range all {
+		name := pick(x.g, askedNames)
+		data = append(data, overTCP(dnsQuery(name))...)
+		all[i] = asked{Request: l7.Request{Protocol: "dns", Name: name}, judged: len(data)}
+	}
+	x.send(rs, 53, data, all)
+}
+
+func (x *exactness) dnsUDP(rs RuleSet) {
+	e := x.capture.endpoint(rs.ID, 53)
+	for range 1 + x.g.IntN(5) {
+		names := some(x.g, askedNames, 1+2*x.g.IntN(2))
+		allowed := !slices.ContainsFunc(names, func(name string) bool {
+			return !l7.Allows(rs.Entries, l7.Request{Protocol: "dns", Name: name})
+		})
+		x.udp = append(x.udp, datagram{rs, e.udp(true, dnsQuery(names...)), names, allowed})
+	}
+}
+
+func (x *exactness) other(rs RuleSet) {
+	a, data := asked{Request: l7.Request{Protocol: "ssh"}}, []byte("SSH-2.0-OpenSSH_9.2p1\r\n")
+	if x.g.oneIn(2) {
+		a, data = asked{}, []byte("\x01\x02\x03\x04hello, world\r\n\r\n")
+	}
+	a.judged = 1
+	x.send(rs, 2222, data, []asked{a})
+}
+
+// send writes the bytes in one segment or in several of random size.
+func (x *exactness) send(rs RuleSet, port uint16, data []byte, all []asked) {
+	k := x.capture.connect(rs.ID, port)
+	most := pick(x.g, []int{len(data), len(data), 300, 40, 5})
+	if len(data) > 600 {
+		most = max(most, 200)
+	}
+	if all[0].judged == 1 {
+		most = len(data)
+	}
+	for rest := data; len(rest) > 0; {
+		n := min(len(rest), 1+x.g.IntN(most), most)
+		if most == len(data) {
+			n = len(rest)
+		}
+		k.send(rest[:n])
+		rest = rest[n:]
+	}
+	k.close()
+	x.streams = append(x.streams, stream{rs, k, all})
+}
+
+// judge compares what the engine did with what it should have done.
+func (x *exactness) judge(f Files, events []event) {
+	dropped := map[int]string{}
+	denials := map[int][]Meaning{}
+	told := map[int]map[int]bool{} // packet -> transactions reported in Audit
+	for _, e := range events {
+		switch e.Type {
+		case "drop":
+			dropped[e.Packet] = e.Drop.Reason
+		case "alert":
+			m, ok := f.Index[e.Alert.SID]
+			if !ok {
+				x.t.Fatalf("an alert of an unknown rule: %+v", e)
+			}
+			denials[e.Packet] = append(denials[e.Packet], m)
+			if e.Tx != nil {
+				if told[e.Packet] == nil {
+					told[e.Packet] = map[int]bool{}
+				}
+				told[e.Packet][*e.Tx] = true
+			}
+		}
+	}
+	for _, s := range x.streams {
+		x.judgeStream(s, dropped, denials, told)
+	}
+	for _, d := range x.udp {
+		x.count(d.allowed)
+		_, lost := dropped[d.packet]
+		switch reported := len(denials[d.packet]) > 0; {
+		case d.rs.Audit && (lost || reported == d.allowed) && len(d.rs.Entries) > 0 && mentionsDNS(d.rs):
+			x.differ(d.rs, fmt.Sprintf("DNS over UDP %q: allowed %v, dropped %v, reported %v (Audit)", d.names, d.allowed, lost, reported))
+		case !d.rs.Audit && lost == d.allowed:
+			x.differ(d.rs, fmt.Sprintf("DNS over UDP %q: allowed %v, dropped %v %q", d.names, d.allowed, lost, dropped[d.packet]))
+		}
+	}
+}
+
+func mentionsDNS(rs RuleSet) bool {
+	return slices.ContainsFunc(rs.Entries, func(e l7.Entry) bool { return e.DNS != nil || e.Protocol == "dns" })
+}
+
+func (x *exactness) count(allowed bool) {
+	x.requests++
+	if allowed {
+		x.allowed++
+	}
+}
+
+func (x *exactness) judgeStream(s stream, dropped map[int]string, denials map[int][]Meaning, told map[int]map[int]bool) {
+	denied := slices.IndexFunc(s.asked, func(a asked) bool { return !a.allowed(s.rs.Entries) })
+	for _, a := range s.asked[:max(denied, 0)] {
+		x.count(a.allowed(s.rs.Entries))
+	}
+	if denied < 0 {
+		for range s.asked {
+			x.count(true)
+		}
+	} else {
+		x.count(false)
+	}
+	var reported []Meaning
+	transactions := map[int]bool{}
+	last := s.conn.segments[len(s.conn.segments)-1].packet + 5
+	for n := s.conn.segments[0].packet - 3; n <= last; n++ {
+		reported = append(reported, denials[n]...)
+		for tx := range told[n] {
+			transactions[tx] = true
+		}
+	}
+	if s.rs.Audit {
+		x.judgeAudit(s, dropped, reported, transactions)
+		return
+	}
+	// Bytes up to the segment in which the denied request is judged arrive; those of that segment and of all later ones do not.
+	arrives := len(s.conn.sent)
+	if denied >= 0 {
+		for _, seg := range s.conn.segments {
+			if seg.to >= s.asked[denied].judged {
+				arrives = seg.from
+				break
+			}
+		}
+	}
+	arrived := s.conn.delivered(dropped)
+	identified := !slices.ContainsFunc(s.asked, func(a asked) bool {
+		return a.Protocol != "http" || a.Version == "1" && !slices.Contains(l7.HTTP1Methods(), a.Method)
+	})
+	switch {
+	case slices.Contains(arrived[arrives:], true):
+		x.differ(s.rs, s.describe(denied)+" DENIED, BUT PASSED")
+	case denied >= 0 && len(reported) == 0 && identified:
+		x.differ(s.rs, s.describe(denied)+" denied, but not reported")
+	case slices.Contains(arrived[:arrives], false) && (denied < 0 || identified && len(reported) > 0 && reported[0].Protocol != ""):
+		x.differ(s.rs, s.describe(denied)+fmt.Sprintf(" allowed, but dropped: %v", reported))
+	}
+}
+
+// judgeAudit checks that nothing was dropped, and that each request that would have been denied was reported.
+func (x *exactness) judgeAudit(s stream, dropped map[int]string, reported []Meaning, transactions map[int]bool) {
+	for _, seg := range s.conn.segments {
+		if reason, lost := dropped[seg.packet]; lost {
+			x.differ(s.rs, s.describe(-1)+" dropped in Audit: "+reason)
+			return
+		}
+	}
+	want := 0
+	for _, a := range s.asked {
+		if !a.allowed(s.rs.Entries) {
+			want++
+		}
+	}
+	got := len(transactions)
+	if len(reported) > 0 && reported[0].Protocol == "" { // the protocol is not allowed: reported once
+		want, got = min(want, 1), 1
+	}
+	if got != want {
+		x.differ(s.rs, s.describe(-1)+fmt.Sprintf(" Audit reported %d of %d: %v", got, want, reported))
+	}
+}
+
+func (x *exactness) differ(rs RuleSet, what string) {
+	x.differences++
+	if x.differences > 5 {
+		x.t.Fail()
+		return
+	}
+	c, _ := Compile(rs)
+	var rules strings.Builder
+	for _, r := range append(c.Firewall, c.Detect...) {
+		fmt.Fprintln(&rules, r.Text)
+	}
+	x.t.Errorf("%s\nby rule set %d (audit %v): %s\n%s", what, rs.ID, rs.Audit, describeEntries(rs.Entries), rules.String())
+}
+
+// describe shows what was asked, with the denied request marked.
+func (s stream) describe(denied int) string {
+	var b strings.Builder
+	for i, a := range s.asked {
+		mark := ""
+		if i == denied {
+			mark = "-> "
+		}
+		fmt.Fprintf(&b, "%s%+v malformed %q judged at %d: %v\n", mark, a.Request, a.malformed, a.judged, l7.Explain(s.rs.Entries, a.Request))
+	}
+	for _, seg := range s.conn.segments {
+		fmt.Fprintf(&b, "packet %d: %.300q\n", seg.packet, s.conn.sent[seg.from:seg.to])
+	}
+	return b.String()
+}
+
+func describeEntries(entries []l7.Entry) string {
+	var b strings.Builder
+	for _, e := range entries {
+		switch {
+		case e.HTTP != nil:
+			fmt.Fprintf(&b, "\n  HTTP %+v path %+v", *e.HTTP, e.HTTP.Path)
+		case e.GRPC != nil:
+			fmt.Fprintf(&b, "\n  gRPC %+v", *e.GRPC)
+		case e.TLS != nil:
+			fmt.Fprintf(&b, "\n  TLS %+v", *e.TLS)
+		case e.DNS != nil:
+			fmt.Fprintf(&b, "\n  DNS %+v", *e.DNS)
+		default:
+			fmt.Fprintf(&b, "\n  %s", e.Protocol)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,107 @@
+package suricatarules
+
+import "fmt"
+
+// flowbits that the rules use. They are a connection's own, and vanish at a reload; the gate sets the first four again with
+// every packet.
+const (
+	bitEnforce = "enforce" // the rule set enforces
+	bitAudit   = "audit"   // the rule set only reports
+	bitUDP     = "udp"     // a denial drops the packet, not the flow: one socket asks for many names
+	bitTold    = "told"    // that the protocol is not allowed was reported
+	bitOK      = "ok"      // an entry allows the present request
+	bitSane    = "sane"    // the present request is well-formed
+)
+
+func set(bits ...string) string      { return bitOptions("set", bits) }
+func unset(bits ...string) string    { return bitOptions("unset", bits) }
+func isset(bits ...string) string    { return bitOptions("isset", bits) }
+func isnotset(bits ...string) string { return bitOptions("isnotset", bits) }
+
+func bitOptions(command string, bits []string) (options string) {
+	for _, bit := range bits {
+		options += fmt.Sprintf("flowbits:%s,%s; ", command, bit)
+	}
+	return options
+}
+
+// bit is the flowbit that stands for the rule set in detection rules, where vlan.id cannot stand.
+func (c *compiler) bit() string { return fmt.Sprintf("rs%d", c.rs.ID) }
+
+// gate lets packets without payload pass, and packets with payload once their connection's protocol is identified as an
+// allowed one. Until then they are dropped and sent again by the client, so not one byte of an unidentified protocol gets
+// through. ICMP errors about inspected connections pass: path MTU discovery needs them.
+func (c *compiler) gate(s sorted) {
+	mode := bitEnforce
+	if c.rs.Audit {
+		mode = bitAudit
+	}
+	if len(c.rs.Entries) > 0 {
+		c.accept("tcp", "dsize:0; ", "", "packets without payload", c.bit(), mode)
+		c.accept("icmp", "itype:3; ", "", "ICMP errors", mode)
+		c.accept("icmpv6", "itype:<5; ", "", "ICMPv6 errors", mode)
+	}
+	for _, p := range s.allowed() {
+		for _, l4 := range p.transports {
+			bits := []string{c.bit(), mode}
+			if l4 == "udp" {
+				bits = append(bits, bitUDP)
+			}
+			c.accept(l4, "app-layer-protocol:"+p.name+"; ", p.name, "connections identified as "+p.name, bits...)
+		}
+	}
+	c.others(mode)
+}
+
+func (c *compiler) accept(l4, condition, protocol, what string, bits ...string) {
+	c.firewall("accept:hook "+l4+":all", c.vlan()+condition+set(bits...),
+		Meaning{Kind: Gate, Protocol: protocol, Detail: "lets " + what + " on to judgement"})
+}
+
+func (c *compiler) vlan() string { return fmt.Sprintf("vlan.id:%d; ", c.rs.ID) }
+
+// others reports, once a connection, that its protocol is not allowed. In Audit everything passes in the end; otherwise the
+// engine's default policy drops what no rule accepts.
+func (c *compiler) others(mode string) {
+	action := "drop:packet,alert "
+	if c.rs.Audit {
+		action = "accept:hook,alert "
+	}
+	once := isnotset(bitTold) + set(bitTold, mode)
+	for _, l4 := range []string{"tcp", "udp"} {
+		if len(c.rs.Entries) == 0 {
+			c.firewall(action+l4+":all", c.vlan()+once, Meaning{Kind: c.deny(), Detail: "nothing is allowed"})
+			continue
+		}
+		c.firewall(action+l4+":all", c.vlan()+"app-layer-protocol:!failed; "+once,
+			Meaning{Kind: c.deny(), Detail: "the connection's protocol is not allowed"})
+		c.firewall(action+l4+":all", c.vlan()+"app-layer-protocol:failed; "+once,
+			Meaning{Kind: c.deny(), Detail: "the connection's protocol was not identified"})
+	}
+	if c.rs.Audit {
+		c.firewall("accept:hook ip:all", c.vlan()+set(mode), Meaning{Kind: Gate, Detail: "lets everything else pass: the rule set only reports"})
+	}
+}
+
+// allowedProtocol is a protocol that the gate lets through, and over what.
+type allowedProtocol struct {
+	name       string
+	transports []string
+}
+
+func (s sorted) allowed() []allowedProtocol {
+	var all []allowedProtocol
+	add := func(allowed bool, name string, transports ...string) {
+		if allowed {
+			all = append(all, allowedProtocol{name, transports})
+		}
+	}
+	add(s.http1.allowed(), "http1", "tcp")
+	add(s.http2.allowed(), "http2", "tcp")
+	add(s.tls.allowed(), "tls", "tcp")
+	add(s.dns.allowed(), "dns", "tcp", "udp")
+	for _, name := range s.others {
+		add(true, name, "tcp", "udp")
+	}
+	return all
+}

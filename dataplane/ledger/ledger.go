@@ -1,0 +1,137 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// Ledger remembers which number every key has, and which numbers were freed but may still be carried by connections. It is not
+// safe for concurrent use.
+type Ledger struct {
+	path string
+	// saved is what the file holds; nil when there is none.
+	saved []byte
+
+	edges, groups, ingress, egress *pool
+}
+
+// New returns an empty ledger that Save writes to path.
+func New(path string) *Ledger {
+	return &Ledger{
+		path: path,
+		edges: newPool("governed Pods", "run fewer Pods that policies select on this node",
+			EdgeFirst, EdgeLast),
+		groups: newPool("ways in which Pods are governed", "let more Pods share the same policies and named ports",
+			GroupFirst, GroupLast),
+		ingress: newPool("rule sets at ingress", ruleSetRemedy, IngressFirst, IngressLast),
+		egress:  newPool("rule sets at egress", ruleSetRemedy, EgressFirst, EgressLast),
+	}
+}
+
+const ruleSetRemedy = "have fewer different combinations of rules with l7 per peer and port on this node: " +
+	"put entries that go together into one rule, or policies onto labels that more Pods share"
+
+// Fresh says that there was no file: connections that were numbered before, if there are any, carry numbers that this ledger
+// does not know and may give another meaning.
+func (l *Ledger) Fresh() bool {
+	return l.saved == nil
+}
+
+// ExhaustedError says that a plan needs more numbers than there are.
+type ExhaustedError struct {
+	// What is numbered, in the plural.
+	What string
+	// Wanted is how many the plan needs, Bound how many numbers there are, and Quarantined how many of these were freed but cannot
+	// be handed out again yet.
+	Wanted, Bound, Quarantined int
+	Remedy                     string
+}
+
+func (e *ExhaustedError) Error() string {
+	text := fmt.Sprintf("this node cannot number %d %s: there are %d numbers", e.Wanted, e.What, e.Bound)
+	if e.Quarantined > 0 {
+		text += fmt.Sprintf(", of which %d were freed but are still carried by open connections or loaded in the engine, and come "+
+			"back as these end", e.Quarantined)
+	}
+	return text + "; " + e.Remedy
+}
+
+// Assign numbers the keys of a plan. A key keeps its number as long as plans hold it, and gets it back when it returns before
+// the number was given to another. A number that was freed goes to another key only when no number is left that was never
+// handed out and, for a rule set, when inUse says that no connection carries it and the engine does not know it; without inUse,
+// all are taken to be in use. (Edges are flushed when they are released, and nothing carries a group's number.)
+//
+// Assign does not write: call Save before the numbers are used. With an error, which holds an ExhaustedError for everything that
+// there is too much of, the ledger is as it was.
+func (l *Ledger) Assign(p *plan.NodePlan, inUse func(id uint16) bool, now time.Time) (Numbers, error) {
+	carried := func(n uint32) bool { return inUse == nil || inUse(uint16(n)) }
+	free := func(uint32) bool { return false }
+	after := Ledger{edges: l.edges.clone(), groups: l.groups.clone(), ingress: l.ingress.clone(), egress: l.egress.clone()}
+	k := keysOf(p)
+	now = now.UTC().Truncate(time.Second)
+	err := errors.Join(
+		after.edges.assign(k.edges, free, now),
+		after.groups.assign(k.groups, free, now),
+		after.ingress.assign(k.ingress, carried, now),
+		after.egress.assign(k.egress, carried, now),
+	)
+	if err != nil {
+		return Numbers{}, err
+	}
+	l.edges, l.groups, l.ingress, l.egress = after.edges, after.groups, after.ingress, after.egress
+	return l.numbers(p), nil
+}
+
+// planKeys are the keys that a plan needs numbers for, each list sorted.
+type planKeys struct{ edges, groups, ingress, egress []string }
+
+func keysOf(p *plan.NodePlan) planKeys {
+	var k planKeys
+	for i := range p.Edges {
+		k.edges = append(k.edges, p.Edges[i].Pod.String())
+	}
+	for i := range p.Groups {
+		k.groups = append(k.groups, p.Groups[i].Key)
+	}
+	for i := range p.RuleSets {
+		if p.RuleSets[i].Direction == plan.Ingress {
+			k.ingress = append(k.ingress, p.RuleSets[i].Key)
+		} else {
+			k.egress = append(k.egress, p.RuleSets[i].Key)
+		}
+	}
+	for _, list := range [][]string{k.edges, k.groups, k.ingress, k.egress} {
+		slices.Sort(list)
+	}
+	return k
+}
+
+// numbers looks up what was assigned.
+func (l *Ledger) numbers(p *plan.NodePlan) Numbers {
+	n := Numbers{
+		Edges:    make(map[types.NamespacedName]uint16, len(p.Edges)),
+		Groups:   make(map[string]uint32, len(p.Groups)),
+		RuleSets: make(map[string]uint16, len(p.RuleSets)),
+	}
+	for i := range p.Edges {
+		n.Edges[p.Edges[i].Pod] = uint16(l.edges.live[p.Edges[i].Pod.String()])
+	}
+	for i := range p.Groups {
+		n.Groups[p.Groups[i].Key] = l.groups.live[p.Groups[i].Key]
+	}
+	for i := range p.RuleSets {
+		s := &p.RuleSets[i]
+		if s.Direction == plan.Ingress {
+			n.RuleSets[s.Key] = uint16(l.ingress.live[s.Key])
+		} else {
+			n.RuleSets[s.Key] = uint16(l.egress.live[s.Key])
+		}
+	}
+	return n
+}

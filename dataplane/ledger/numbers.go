@@ -1,0 +1,34 @@
+package ledger
+
+import "k8s.io/apimachinery/pkg/types"
+
+// Numbers are what the ledger has handed out for the keys of one plan.NodePlan.
+type Numbers struct {
+	// Edges numbers the governed Pods, 1..4095. A Pod's conntrack zone is ZoneBase plus its number.
+	Edges map[types.NamespacedName]uint16 `json:"edges"`
+	// Groups numbers the plan's Groups, GroupFirst..GroupLast.
+	Groups map[string]uint32 `json:"groups"`
+	// RuleSets gives each rule set its InspectionID, which is the VLAN id that the engine knows it by: IngressFirst..IngressLast
+	// for ingress, EgressFirst..EgressLast for egress, so that bit 11 tells the direction.
+	RuleSets map[string]uint16 `json:"ruleSets"`
+}
+
+// Ranges of the numbers.
+const (
+	EdgeFirst = 1
+	EdgeLast  = 4095
+
+	GroupFirst = 1
+	GroupLast  = 16383 // twice as many as 4095 edges can have
+
+	IngressFirst = 1
+	IngressLast  = 2047
+	EgressFirst  = 2049
+	EgressLast   = 4093
+
+	// ProbeVLAN is the VLAN id of the agent's in-band probes; no rule set ever has it.
+	ProbeVLAN = 4094
+	// ZoneBase is added to an edge's number to give its conntrack zone. High, because other users of the same conntrack
+	// table (OVN, for one) hand out theirs from 1.
+	ZoneBase = 0xE000
+)

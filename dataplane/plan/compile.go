@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Compile plans for one node. It is pure: it reads nothing but the snapshot, and the order of the snapshot's lists does not
+// matter. It always succeeds; what cannot be used of a policy allows nothing, and the findings say so.
+func Compile(s Snapshot) (*NodePlan, Findings) {
+	x := newIndex(&s)
+	policies := newPolicies(x, s.L7Policies)
+	edges, drafts := draftGroups(x, policies)
+
+	sets, shadows := newRuleSets(), newShadows()
+	p := &NodePlan{Edges: edges, Groups: make([]Group, 0, len(drafts)), Services: []ServicePort{}, NodeAddresses: nodeAddresses(&s)}
+	for _, d := range drafts {
+		p.Groups = append(p.Groups, newGroup(x, d, sets, shadows))
+		shadows.endGroup()
+	}
+	p.RuleSets = sets.sorted()
+	if slices.ContainsFunc(edges, func(e Edge) bool { return e.Egress != "" }) {
+		p.Services = x.servicePorts()
+	}
+	return p, newFindings(x, policies, shadows)
+}
+
+func newGroup(x *index, d *groupDraft, sets *ruleSets, s *shadows) Group {
+	g := Group{Key: d.key, Direction: d.direction}
+	for _, m := range d.members {
+		g.Policies = append(g.Policies, m.policy.label)
+	}
+	g.Peers, g.Classes = newClassifier(x, d, newPortJudge(d, sets, s)).classify()
+	g.Epoch = g.hash()
+	return g
+}
+
+// hash makes the group's Epoch.
+func (g *Group) hash() uint32 {
+	d := newDigest()
+	d.texts(g.Policies)
+	d.number(uint64(len(g.Peers)))
+	for i := range g.Peers {
+		p := &g.Peers[i]
+		address := p.Prefix.Addr().As16()
+		d.scratch = append(d.scratch[:0], address[:]...)
+		d.Write(d.scratch)
+		d.number(uint64(p.Prefix.Addr().BitLen())<<48 | uint64(p.Prefix.Bits())<<32 | uint64(p.Class))
+	}
+	d.number(uint64(len(g.Classes)))
+	for _, c := range g.Classes {
+		d.verdicts(c)
+	}
+	return d.epoch()
+}
+
+// nodeAddresses are those of the interfaces and those that the Node object tells.
+func nodeAddresses(s *Snapshot) []netip.Addr {
+	addresses := []netip.Addr{}
+	add := func(a netip.Addr) {
+		if a = a.Unmap().WithZone(""); a.IsValid() && !a.IsLoopback() && !a.IsMulticast() && !a.IsUnspecified() {
+			addresses = append(addresses, a)
+		}
+	}
+	for _, a := range s.LocalAddresses {
+		add(a)
+	}
+	for i := range s.Nodes {
+		if s.Nodes[i].Name != s.Node {
+			continue
+		}
+		for _, text := range s.Nodes[i].Status.Addresses {
+			if a, err := netip.ParseAddr(text.Address); err == nil {
+				add(a)
+			}
+		}
+	}
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	return slices.Compact(addresses)
+}

@@ -1,0 +1,70 @@
+package openflow
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Actions are spelled as ovs-ofctl dump-flows spells them.
+
+const (
+	drop    = "drop"
+	popVLAN = "pop_vlan"
+)
+
+func actions(list ...string) string { return strings.Join(list, ",") }
+
+// load sets a field of a register.
+func load(f field, value uint32) string {
+	shifted, mask := value<<f.lo, f.mask()
+	if mask == ^uint32(0) {
+		return fmt.Sprintf("set_field:%s->reg%d", hexadecimal(shifted), f.reg)
+	}
+	return fmt.Sprintf("set_field:%s/0x%x->reg%d", hexadecimal(shifted), mask, f.reg)
+}
+
+func gotoTable(t table) string { return fmt.Sprintf("goto_table:%d", t) }
+
+// resubmit is goto_table where that is not allowed: in a group's bucket.
+func resubmit(t table) string { return fmt.Sprintf("resubmit(,%d)", t) }
+
+func output(port uint32) string { return fmt.Sprintf("output:%d", port) }
+
+func toGroup(id uint32) string { return fmt.Sprintf("group:%d", id) }
+
+func move(from, to string) string { return "move:" + from + "->" + to }
+
+// lookup reads the connection in the edge's zone and goes on in table t; nothing is rewritten.
+func lookup(t table) string {
+	return fmt.Sprintf("ct(table=%d,zone=%s)", t, fieldZone.name())
+}
+
+// translate reads the connection, applies its translation (or undoes it, for a reply) and goes on in table t.
+func translate(t table) string {
+	return fmt.Sprintf("ct(table=%d,zone=%s,nat)", t, fieldZone.name())
+}
+
+// commitVerdict writes the verdict's registers into the connection and goes on in table t. A translation that the connection
+// already has stays, and so does markNATed.
+func commitVerdict(t table) string {
+	return fmt.Sprintf("ct(commit,table=%d,zone=%s,exec(%s))", t, fieldZone.name(), verdictWrites())
+}
+
+// commitTranslated does the same for a new connection, and translates it to an endpoint.
+func commitTranslated(t table, endpoint netip.AddrPort) string {
+	return fmt.Sprintf("ct(commit,table=%d,zone=%s,nat(dst=%s),exec(%s,set_field:0x%x/0x%x->ct_mark))",
+		t, fieldZone.name(), endpoint, verdictWrites(), markNATed, markNATed)
+}
+
+func verdictWrites() string {
+	return actions(
+		move(fieldVerdictMarks.name(), markVerdictBits),
+		move(fieldVerdictLabel.name(), labelVerdict),
+		move(fieldEpoch.name(), labelEpoch))
+}
+
+// toEngine tags the packet with its connection's InspectionID and sends it to one of the engine's ports.
+func toEngine(port uint32) string {
+	return actions("push_vlan:0x8100", move(labelInspection, "OXM_OF_VLAN_VID[]"), output(port))
+}

@@ -1,0 +1,63 @@
+package openflow
+
+import (
+	"fmt"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+)
+
+// classifier finds out where a packet comes from.
+func (r *renderer) classifier() {
+	r.probes()
+	for _, e := range []struct {
+		port uint32
+		what string
+	}{{r.ports.EngineA, "Replies"}, {r.ports.EngineB, "Requests"}} {
+		if e.port != 0 {
+			r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, e.port),
+				e.what+" that come back from the engine.",
+				newMatch(inPort(e.port), vlanTCI(vlanPresent, vlanPresent)), gotoTable(tableAfterEngine))
+		}
+	}
+	r.b.add(tableClassifier, priorityTagged, cookie(featurePipeline, 0),
+		"Tagged packets from an edge: their tag would pass for an InspectionID's.",
+		newMatch(vlanTCI(vlanPresent, vlanPresent)), drop)
+	for i := range r.edges {
+		e := &r.edges[i]
+		r.fromEdge(e, "Packets that Pod %s sends.", e.Pod.String(), side{sourcePod, e.ports.Pod, e.ports.Uplink, e.egress, e.ingress})
+		r.fromEdge(e, "Packets for Pod %s.", e.Pod.String(), side{sourceUplink, e.ports.Uplink, e.ports.Pod, e.ingress, e.egress})
+	}
+	r.b.add(tableClassifier, priorityMiss, cookie(featurePipeline, 0), "Packets of no edge.", newMatch(), drop)
+}
+
+// side is one side of an edge: where its packets come in and go out, and which groups judge connections that are opened from
+// there and from the other side.
+type side struct {
+	source, in, out     uint32
+	group, reverseGroup uint32
+}
+
+func (r *renderer) fromEdge(e *edge, comment, pod string, s side) {
+	r.b.add(tableClassifier, priorityEdge, cookie(featureEdge, uint32(e.number)), fmt.Sprintf(comment, pod),
+		newMatch(inPort(s.in)),
+		actions(
+			load(fieldSource, s.source),
+			load(fieldEdge, uint32(e.number)),
+			load(fieldZone, e.zone()),
+			load(fieldOutPort, s.out),
+			load(fieldGroup, s.group),
+			load(fieldReverseGroup, s.reverseGroup),
+			gotoTable(tableConntrack)))
+}
+
+// probes carries the agent's in-band probes through the engine and back, whether or not the engine inspects: they are how the
+// agent knows.
+func (r *renderer) probes() {
+	if r.ports.Agent == 0 || r.ports.EngineA == 0 || r.ports.EngineB == 0 {
+		return
+	}
+	r.b.add(tableClassifier, priorityProbe, cookie(featureProbe, 0), "The agent's probes, to the engine.",
+		newMatch(inPort(r.ports.Agent), vlanID(ledger.ProbeVLAN)), output(r.ports.EngineA))
+	r.b.add(tableClassifier, priorityProbe, cookie(featureProbe, 0), "The agent's probes, back from the engine.",
+		newMatch(inPort(r.ports.EngineB), vlanID(ledger.ProbeVLAN)), output(r.ports.Agent))
+}

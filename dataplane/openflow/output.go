@@ -1,0 +1,94 @@
+package openflow
+
+import "fmt"
+
+// commit writes the verdict into the connection. A connection that is judged anew keeps the translation that it has.
+func (r *renderer) commit() {
+	for _, e := range r.sortedEndpoints() {
+		r.b.add(tableCommit, priorityTranslate, cookie(featureService, r.endpoints[e]),
+			fmt.Sprintf("New connections to endpoint %s of a Service.", e),
+			newMatch(proto(family(e.Addr())), is(fieldTranslate, 1), is(fieldEndpoint, r.endpoints[e])),
+			commitTranslated(tableOutput, e))
+	}
+	for _, f := range ipFamilies {
+		r.b.add(tableCommit, priorityStep, cookie(featurePipeline, 0), "Other connections that have been judged.",
+			newMatch(proto(f)), commitVerdict(tableOutput))
+	}
+	r.b.add(tableCommit, priorityMiss, cookie(featurePipeline, 0), "Nothing comes here.", newMatch(), drop)
+}
+
+// output sends inspected connections to the engine.
+func (r *renderer) output() {
+	if r.engineUp && r.ports.EngineA != 0 && r.ports.EngineB != 0 {
+		r.toEngine()
+	} else {
+		r.withoutEngine()
+	}
+	r.b.add(tableOutput, priorityMiss, cookie(featurePipeline, 0), "Connections that are not inspected.",
+		newMatch(), gotoTable(tableDeliver))
+}
+
+func (r *renderer) toEngine() {
+	c := cookie(featureEngine, 0)
+	r.b.add(tableOutput, priorityOutputReply, c, "Replies of inspected connections, as they are.",
+		newMatch(is(fieldPath, pathReplyBypass)), toEngine(r.ports.EngineB))
+	r.b.add(tableOutput, priorityOutputInspect, c, "Requests of inspected connections, translated.",
+		newMatch(ctMark(markInspect)), toEngine(r.ports.EngineA))
+}
+
+// withoutEngine holds each connection's failure policy. What passes does so as if it had come back from the engine.
+func (r *renderer) withoutEngine() {
+	c := cookie(featureEngine, 0)
+	for _, f := range ipFamilies {
+		r.b.add(tableOutput, priorityOutputReply+2, c, "No engine, fail open: replies of translated connections.",
+			newMatch(ctMark(markFailOpen|markNATed), proto(f), is(fieldPath, pathReplyBypass)), translate(tableDeliver))
+	}
+	r.b.add(tableOutput, priorityOutputReply+1, c, "No engine, fail open: other replies.",
+		newMatch(ctMark(markFailOpen), is(fieldPath, pathReplyBypass)), gotoTable(tableDeliver))
+	r.b.add(tableOutput, priorityOutputReply, c, "No engine, fail closed: replies.",
+		newMatch(is(fieldPath, pathReplyBypass)), drop)
+	r.b.add(tableOutput, priorityOutputInspect+1, c, "No engine, fail open: requests.",
+		newMatch(ctMark(markInspect|markFailOpen)), gotoTable(tableDeliver))
+	r.b.add(tableOutput, priorityOutputInspect, c, "No engine, fail closed: requests.",
+		newMatch(ctMark(markInspect)), drop)
+}
+
+// afterEngine finds a packet's edge again. The tag's top bit is the direction, the engine port tells requests from replies, and
+// the Pod's address is the source or the destination accordingly.
+func (r *renderer) afterEngine() {
+	if r.ports.EngineA != 0 && r.ports.EngineB != 0 {
+		for i := range r.edges {
+			r.edgeAfterEngine(&r.edges[i])
+		}
+	}
+	r.b.add(tableAfterEngine, priorityMiss, cookie(featurePipeline, 0), "Packets of an edge that is gone.", newMatch(), drop)
+}
+
+func (r *renderer) edgeAfterEngine(e *edge) {
+	c := cookie(featureEdge, uint32(e.number))
+	const egress, ingress = vlanPresent | vlanEgress, vlanPresent
+	const mask = vlanPresent | vlanEgress
+	add := func(comment, match string, does ...string) {
+		r.b.add(tableAfterEngine, priorityEdge, c, fmt.Sprintf(comment, e.Pod), match, actions(does...))
+	}
+	add("Requests that Pod %s sends.",
+		newMatch(inPort(r.ports.EngineB), vlanTCI(egress, mask), dlSrc(e.ports.MAC)),
+		popVLAN, load(fieldOutPort, e.ports.Uplink), gotoTable(tableDeliver))
+	add("Requests to Pod %s.",
+		newMatch(inPort(r.ports.EngineB), vlanTCI(ingress, mask), dlDst(e.ports.MAC)),
+		popVLAN, load(fieldOutPort, e.ports.Pod), gotoTable(tableDeliver))
+	for _, f := range ipFamilies {
+		add("Replies to Pod %s: un-DNATed here, after the engine.",
+			newMatch(proto(f), inPort(r.ports.EngineA), vlanTCI(egress, mask), dlDst(e.ports.MAC)),
+			popVLAN, load(fieldZone, e.zone()), load(fieldOutPort, e.ports.Pod), translate(tableDeliver))
+	}
+	add("Replies that Pod %s sends.",
+		newMatch(inPort(r.ports.EngineA), vlanTCI(ingress, mask), dlSrc(e.ports.MAC)),
+		popVLAN, load(fieldOutPort, e.ports.Uplink), gotoTable(tableDeliver))
+}
+
+// deliver sends a packet out of its edge's other side.
+func (r *renderer) deliver() {
+	r.b.add(tableDeliver, priorityStep, cookie(featurePipeline, 0), "All that has come this far.",
+		newMatch(), "output:"+fieldOutPort.name())
+}

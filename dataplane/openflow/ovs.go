@@ -1,0 +1,213 @@
+package openflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Datapath types.
+const (
+	// DatapathUserspace needs no kernel module; packets pass through ovs-vswitchd itself.
+	DatapathUserspace = "netdev"
+	// DatapathKernel uses the openvswitch kernel module.
+	DatapathKernel = "system"
+)
+
+// OVS is a bridge of a running Open vSwitch, 3.1 or newer, driven by its own programs: ovs-ofctl for flows, ovs-vsctl for bridges
+// and ports, ovs-appctl for connections. The zero value is the bridge mk-br0 of the system's Open vSwitch in the kernel.
+type OVS struct {
+	// RunDir is the directory of Open vSwitch's sockets; empty for the system's own.
+	RunDir string
+	// Bridge is the bridge's name; empty stands for BridgeName.
+	Bridge string
+	// DatapathType is DatapathUserspace or DatapathKernel; empty stands for DatapathKernel.
+	DatapathType string
+	// Timeout bounds every command; 0 stands for 10 seconds.
+	Timeout time.Duration
+
+	mu      sync.Mutex // serialises changes
+	present *Bundle    // what the bridge held when it was last read, nil when that is not known
+}
+
+var _ Switch = &OVS{}
+
+func (s *OVS) bridge() string {
+	if s.Bridge == "" {
+		return BridgeName
+	}
+	return s.Bridge
+}
+
+func (s *OVS) datapathType() string {
+	if s.DatapathType == "" {
+		return DatapathKernel
+	}
+	return s.DatapathType
+}
+
+// EnsureBridge makes the bridge with fail_mode=secure, so that no packet passes before there are flows, and the meter that
+// bounds the copies of denied packets.
+func (s *OVS) EnsureBridge(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.present = nil
+	br := s.bridge()
+	if _, err := s.vsctl(ctx, "--may-exist", "add-br", br, "--", "set", "bridge", br, "datapath_type="+s.datapathType(),
+		"fail_mode=secure", "protocols=OpenFlow15", "other_config:disable-in-band=true", "external_ids:owner=meerkat"); err != nil {
+		return fmt.Errorf("making bridge %s: %w", br, err)
+	}
+	return s.ensureMeter(ctx)
+}
+
+func (s *OVS) ensureMeter(ctx context.Context) error {
+	meter := fmt.Sprintf("meter=%d,pktps,burst,band=type=drop,rate=%d,burst_size=%d", denialMeter, denialMeterRate, denialMeterBurst)
+	_, err := s.ofctl(ctx, "", "add-meter", s.bridge(), meter)
+	if err != nil && strings.Contains(err.Error(), "METER_EXISTS") {
+		_, err = s.ofctl(ctx, "", "mod-meter", s.bridge(), meter)
+	}
+	if err != nil {
+		return fmt.Errorf("making the meter that bounds copies of denied packets: %w", err)
+	}
+	return nil
+}
+
+// DeleteBridge removes the bridge.
+func (s *OVS) DeleteBridge(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.present = nil
+	if _, err := s.vsctl(ctx, "--if-exists", "del-br", s.bridge()); err != nil {
+		return fmt.Errorf("deleting bridge %s: %w", s.bridge(), err)
+	}
+	return nil
+}
+
+// Apply commits the difference between what the bridge holds and what is wanted as one OpenFlow bundle, and reads the bridge
+// back. What the bridge held is remembered from the last call. When it changed behind our back, the first commit fails or leaves
+// drift, and a second one is made from a fresh reading.
+func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
+	if err := check(b, nil); err != nil {
+		return fmt.Errorf("the bundle is not applied to %s: %w", s.bridge(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.present != nil {
+		if drift, err := s.commit(ctx, b); err == nil && drift.Count() == 0 {
+			return nil
+		}
+	}
+	s.present = nil
+	if err := s.ensureMeter(ctx); err != nil {
+		return err
+	}
+	present, err := s.Dump(ctx)
+	if err != nil {
+		return err
+	}
+	s.present = present
+	drift, err := s.commit(ctx, b)
+	if err == nil && drift.Count() != 0 {
+		err = fmt.Errorf("bridge %s does not hold what was committed: %s: another controller may be writing to it", s.bridge(), drift)
+	}
+	if err != nil {
+		s.present = nil
+	}
+	return err
+}
+
+// commit turns s.present into b and reads the bridge back.
+func (s *OVS) commit(ctx context.Context, b *Bundle) (Differences, error) {
+	if text := Transaction(b, s.present); text != "" {
+		if _, err := s.ofctl(ctx, text, "bundle", s.bridge(), "-"); err != nil {
+			return Differences{}, fmt.Errorf("committing flows to %s: %w", s.bridge(), err)
+		}
+	}
+	present, err := s.Dump(ctx)
+	if err != nil {
+		return Differences{}, err
+	}
+	s.present = present
+	return Drift(b, present), nil
+}
+
+// Dump reads flows and groups, both at once.
+func (s *OVS) Dump(ctx context.Context) (*Bundle, error) {
+	var b Bundle
+	var groupsErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var text string
+		if text, groupsErr = s.ofctl(ctx, "", "--no-names", "dump-groups", s.bridge()); groupsErr == nil {
+			b.Groups, groupsErr = parseGroups(text)
+		}
+	}()
+	text, err := s.ofctl(ctx, "", "--no-names", "--no-stats", "dump-flows", s.bridge())
+	if err == nil {
+		b.Flows, err = parseFlows(text)
+	}
+	<-done
+	if err := errors.Join(err, groupsErr); err != nil {
+		return nil, fmt.Errorf("reading the flows of %s: %w", s.bridge(), err)
+	}
+	return &b, nil
+}
+
+// FlushZone forgets the connections of a zone.
+func (s *OVS) FlushZone(ctx context.Context, zone uint16) error {
+	if _, err := s.ofctl(ctx, "", "ct-flush", s.bridge(), fmt.Sprintf("zone=%d", zone)); err != nil {
+		return fmt.Errorf("forgetting the connections of zone %d: %w", zone, err)
+	}
+	return nil
+}
+
+// Connections reads the datapath's connections.
+func (s *OVS) Connections(ctx context.Context) ([]Connection, error) {
+	text, err := s.appctl(ctx, "dpctl/dump-conntrack", s.datapathType()+"@ovs-"+s.datapathType())
+	if err != nil {
+		return nil, fmt.Errorf("reading connections: %w", err)
+	}
+	return parseConnections(text)
+}
+
+// InspectionIDs reads the datapath's connections.
+func (s *OVS) InspectionIDs(ctx context.Context) ([]uint16, error) {
+	connections, err := s.Connections(ctx)
+	return inspectionIDs(connections), err
+}
+
+var flowPackets = regexp.MustCompile(`cookie=(0x[0-9a-f]+),.* n_packets=(\d+)`)
+
+// Denials sums the packet counts of the flows that deny.
+func (s *OVS) Denials(ctx context.Context) (map[uint32]uint64, error) {
+	const mask = 0xffff00000000ffff
+	text, err := s.ofctl(ctx, "", "--no-names", "dump-flows", s.bridge(),
+		fmt.Sprintf("cookie=0x%x/0x%x", cookie(featureDenial, 0), uint64(mask)))
+	if err != nil {
+		return nil, fmt.Errorf("reading the counts of denied packets: %w", err)
+	}
+	return parseDenials(text)
+}
+
+func parseDenials(text string) (map[uint32]uint64, error) {
+	counts := map[uint32]uint64{}
+	for _, m := range flowPackets.FindAllStringSubmatch(text, -1) {
+		c, err := strconv.ParseUint(m[1], 0, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the cookie %s is no number: %w", m[1], err)
+		}
+		packets, err := strconv.ParseUint(m[2], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the packet count %s is no number: %w", m[2], err)
+		}
+		_, number, _ := splitCookie(c)
+		counts[number] += packets
+	}
+	return counts, nil
+}

@@ -1,0 +1,260 @@
+package ovsdaemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Names of the two programs, as in their pid files.
+const (
+	dbProgram     = "ovsdb-server"
+	switchProgram = "ovs-vswitchd"
+)
+
+const (
+	// maxDir keeps the longest socket's path (ovs-vswitchd.<pid>.ctl) within the 107 bytes of a Unix socket address.
+	maxDir = 75
+	// readyTimeout bounds how long each daemon may take until it answers.
+	readyTimeout = 20 * time.Second
+	pollInterval = 5 * time.Millisecond
+)
+
+// Options say where a private Open vSwitch lives.
+type Options struct {
+	// Dir holds the database, the sockets, the pid files and the logs. It is made when it is not there; what an earlier run
+	// left in it is replaced. Keep it short ("/tmp/mk1"): at most 75 bytes, since Unix socket addresses are short.
+	Dir string
+	// Netns is the path of the network namespace whose interfaces the switch uses ("/run/netns/lab", "/proc/42/ns/net").
+	// Empty stands for the namespace of the calling process.
+	Netns string
+	// KernelDatapath lets ovs-vswitchd use the kernel module. It is off by default, since two vswitchds in one network
+	// namespace that both use it destroy each other's ports; the userspace datapath (datapath_type=netdev) has no such trouble.
+	KernelDatapath bool
+	// Outlive lets the daemons live on when this process ends. End them with Stop or StopDir.
+	Outlive bool
+	// Log, when set, is told in a sentence what is done.
+	Log func(sentence string)
+}
+
+// Daemons are a running ovsdb-server and ovs-vswitchd.
+type Daemons struct {
+	opts     Options
+	released chan struct{} // closed by Stop: the thread that the daemons are tied to may end
+	switchd  *process
+	db       *process
+}
+
+// RunDir is the directory of the sockets and pid files: what OVS_RUNDIR must be for ovs-ofctl, ovs-vsctl and ovs-appctl.
+func (d *Daemons) RunDir() string { return d.opts.Dir }
+
+// DBSocket is the path of the database's socket.
+func (d *Daemons) DBSocket() string { return filepath.Join(d.opts.Dir, "db.sock") }
+
+// Env is what a command that speaks with these daemons needs in its environment.
+func (d *Daemons) Env() []string { return environment(d.opts.Dir) }
+
+func environment(dir string) []string {
+	return []string{"OVS_RUNDIR=" + dir, "OVS_DBDIR=" + dir, "OVS_LOGDIR=" + dir, "OVS_SYSCONFDIR=" + dir}
+}
+
+// Start makes an empty database and starts both daemons. It returns once ovs-vswitchd has taken up its configuration. When it
+// fails, nothing is left running, and the error carries the end of the failing program's log.
+func Start(ctx context.Context, opts Options) (*Daemons, error) {
+	if err := checkOptions(&opts); err != nil {
+		return nil, err
+	}
+	if err := StopDir(opts.Dir); err != nil {
+		return nil, err
+	}
+	if err := createDatabase(ctx, opts); err != nil {
+		return nil, err
+	}
+	d := &Daemons{opts: opts, released: make(chan struct{})}
+	if err := d.start(ctx); err != nil {
+		return nil, errors.Join(err, d.Stop())
+	}
+	d.log("Open vSwitch is running in " + opts.Dir)
+	return d, nil
+}
+
+func checkOptions(opts *Options) error {
+	dir, err := filepath.Abs(opts.Dir)
+	if opts.Dir == "" || err != nil {
+		return errors.New("a private Open vSwitch needs a directory: set Options.Dir")
+	}
+	if len(dir) > maxDir {
+		return fmt.Errorf("the directory %s is %d bytes long, but Unix sockets in it allow only %d: choose a shorter one",
+			dir, len(dir), maxDir)
+	}
+	opts.Dir = dir
+	if opts.Netns != "" {
+		if _, err := os.Stat(opts.Netns); err != nil {
+			return fmt.Errorf("the network namespace for Open vSwitch is not there: %w", err)
+		}
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+func createDatabase(ctx context.Context, opts Options) error {
+	db := filepath.Join(opts.Dir, "conf.db")
+	for _, old := range []string{db, filepath.Join(opts.Dir, ".conf.db.~lock~")} {
+		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("removing an earlier run's database: %w", err)
+		}
+	}
+	schema, err := schemaPath()
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "ovsdb-tool", "create", db, schema).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("making the database %s: %w: %s", db, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func schemaPath() (string, error) {
+	places := []string{
+		filepath.Join(os.Getenv("OVS_PKGDATADIR"), "vswitch.ovsschema"),
+		"/usr/share/openvswitch/vswitch.ovsschema",
+		"/usr/local/share/openvswitch/vswitch.ovsschema",
+	}
+	for _, p := range places {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("Open vSwitch's database schema is in none of %s: install Open vSwitch (Debian: openvswitch-switch) "+
+		"or set OVS_PKGDATADIR", strings.Join(places[1:], ", "))
+}
+
+func (d *Daemons) start(ctx context.Context) error {
+	dir := d.opts.Dir
+	var err error
+	d.db, err = d.spawn(dbProgram, filepath.Join(dir, "conf.db"), "--remote=punix:"+d.DBSocket())
+	if err != nil {
+		return err
+	}
+	if err := d.waitFor(ctx, d.db, func() bool { return connects(d.DBSocket()) }); err != nil {
+		return err
+	}
+	if err := d.vsctl(ctx, "--no-wait", "--", "init"); err != nil {
+		return err
+	}
+	args := []string{"unix:" + d.DBSocket(), "--disable-system-route"}
+	if !d.opts.KernelDatapath {
+		args = append(args, "--disable-system")
+	}
+	if d.switchd, err = d.spawn(switchProgram, args...); err != nil {
+		return err
+	}
+	// This ovs-vsctl returns when the switch has read the database: from here on bridges can be made.
+	return d.vsctl(ctx, "--timeout=20", "set", "Open_vSwitch", ".", "external-ids:owner=meerkat")
+}
+
+// spawn starts a program in the foreground, in the namespace of the options.
+func (d *Daemons) spawn(program string, args ...string) (*process, error) {
+	dir := d.opts.Dir
+	args = append(args, "--pidfile="+filepath.Join(dir, program+".pid"),
+		"--log-file="+filepath.Join(dir, program+".log"), "-vconsole:off", "-vsyslog:off")
+	name := program
+	if d.opts.Netns != "" {
+		// nsenter replaces itself by the program: the process stays our child.
+		args = append([]string{"--net=" + d.opts.Netns, "--", program}, args...)
+		name = "nsenter"
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), environment(dir)...)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C ends us, and we end them in order
+	stderr := &head{}
+	cmd.Stderr = stderr
+	if !d.opts.Outlive {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	} else {
+		cmd.Stderr = nil // a pipe would end with us
+	}
+	if err := d.startOnKeptThread(cmd); err != nil {
+		return nil, fmt.Errorf("starting %s: %w: is Open vSwitch installed?", program, err)
+	}
+	p := &process{program: program, cmd: cmd, stderr: stderr, ended: make(chan struct{})}
+	go p.wait()
+	return p, nil
+}
+
+// startOnKeptThread starts the command from a thread that lives until Stop: the kernel sends Pdeathsig when the parent's
+// *thread* ends, and Go ends threads as it likes.
+func (d *Daemons) startOnKeptThread(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		started <- cmd.Start()
+		<-d.released
+	}()
+	return <-started
+}
+
+func (d *Daemons) waitFor(ctx context.Context, p *process, ready func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for !ready() {
+		select {
+		case <-p.ended:
+			return fmt.Errorf("%s ended at once: %s", p.program, d.why(p))
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w: %s", p.program, ctx.Err(), d.why(p))
+		case <-time.After(pollInterval):
+		}
+	}
+	return nil
+}
+
+func (d *Daemons) vsctl(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ovs-vsctl", append([]string{"--db=unix:" + d.DBSocket()}, args...)...)
+	cmd.Env = append(os.Environ(), d.Env()...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		reason := strings.TrimSpace(string(out))
+		if d.switchd != nil {
+			reason += " " + d.why(d.switchd)
+		}
+		return fmt.Errorf("ovs-vsctl %s: %w: %s", strings.Join(args, " "), err, reason)
+	}
+	return nil
+}
+
+// why gives what the program said on its error output and at the end of its log.
+func (d *Daemons) why(p *process) string {
+	log, _ := os.ReadFile(filepath.Join(d.opts.Dir, p.program+".log"))
+	const most = 600
+	if len(log) > most {
+		log = log[len(log)-most:]
+	}
+	return strings.TrimSpace(p.stderr.String() + "\n" + string(log))
+}
+
+func (d *Daemons) log(sentence string) {
+	if d.opts.Log != nil {
+		d.opts.Log(sentence)
+	}
+}
+
+func connects(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}

@@ -1,0 +1,101 @@
+package ovsdaemon_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
+)
+
+func shortDir(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("Open vSwitch's switch needs root")
+	}
+	dir, err := os.MkdirTemp("/tmp", "mkd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func run(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Two switches, each in a namespace of its own, have bridges of one name, and neither sees the other's.
+func TestTwoSwitchesDoNotMeet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, name := range []string{"mkd-test-1", "mkd-test-2"} {
+		run(t, nil, "ip", "netns", "add", name)
+		t.Cleanup(func() { run(t, nil, "ip", "netns", "del", name) })
+		dir := shortDir(t)
+		d, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Netns: "/run/netns/" + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := d.Stop(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "ovs-vswitchd.pid")); err == nil {
+				t.Error("a pid file is left behind")
+			}
+		})
+		if got := run(t, d.Env(), "ovs-vsctl", "list-br"); got != "" {
+			t.Fatalf("a new switch has bridges: %s", got)
+		}
+		run(t, d.Env(), "ovs-vsctl", "--timeout=10", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
+		run(t, nil, "ip", "-n", name, "link", "show", "br0")
+	}
+}
+
+// A directory's daemons can be ended by a process that did not start them, and a new pair starts in the same place.
+func TestStopDirAndStartAgain(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := shortDir(t)
+	first, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Outlive: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ovsdaemon.StopDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-first.Exited():
+	case <-time.After(time.Second):
+		t.Fatal("StopDir returned while the switch runs")
+	}
+	second, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartRefusesALongDirectory(t *testing.T) {
+	_, err := ovsdaemon.Start(t.Context(), ovsdaemon.Options{Dir: "/tmp/" + strings.Repeat("x", 80)})
+	if err == nil || !strings.Contains(err.Error(), "choose a shorter one") {
+		t.Fatalf("got %v", err)
+	}
+}

@@ -1,0 +1,193 @@
+package openflow
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// Ports are the bridge's port numbers (ofport).
+type Ports struct {
+	// Edges has the governed Pods that are interposed. Pods of the plan that are not here get no flows yet.
+	Edges map[types.NamespacedName]EdgePorts
+	// EngineA and EngineB are the bridge's ends of the engine's pair: requests go out by A and come back by B.
+	EngineA uint32
+	EngineB uint32
+	// Agent is the bridge's end of the agent's pair.
+	Agent uint32
+}
+
+// EdgePorts are the two sides of an edge.
+type EdgePorts struct {
+	Pod    uint32
+	Uplink uint32
+	// MAC is the Pod's address, by which a packet that comes back from the engine finds its edge.
+	MAC net.HardwareAddr
+}
+
+// Render gives the flows and groups that enforce a plan. It is pure: the same arguments give the same bytes. The numbers n must
+// cover the plan. While engineUp is false nothing is sent to the engine: inspected connections pass when their policies fail
+// open, and are dropped otherwise.
+//
+// What is wrong with the arguments is in the Bundle's Err.
+func Render(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *Bundle {
+	r := newRenderer(p, n, ports, engineUp)
+	r.classifier()
+	r.conntrack()
+	r.conntrackRead()
+	r.conntrackState()
+	r.newConnection()
+	r.serviceLB()
+	r.peerPort()
+	r.peerClass()
+	r.portVerdict()
+	r.commit()
+	r.output()
+	r.afterEngine()
+	r.deliver()
+	r.b.Denials = r.denials.list()
+	slices.SortFunc(r.b.Groups, func(x, y Group) int { return cmp.Compare(x.ID, y.ID) })
+	return r.b
+}
+
+// renderer is what the tables' files share: the arguments of Render, and what is worked out of them once.
+type renderer struct {
+	b        *Bundle
+	plan     *plan.NodePlan
+	numbers  ledger.Numbers
+	ports    Ports
+	engineUp bool
+
+	edges     []edge
+	groups    []group
+	endpoints map[netip.AddrPort]uint32
+	denials   *denialNumbers
+}
+
+// edge is a governed Pod that has its ports.
+type edge struct {
+	plan.Edge
+	ports           EdgePorts
+	number          uint16
+	ingress, egress uint32 // numbers of groups; 0: not governed
+}
+
+func (e *edge) zone() uint32 { return ledger.ZoneBase + uint32(e.number) }
+
+// group is a plan's group and its number.
+type group struct {
+	*plan.Group
+	number uint32
+}
+
+// source is the side that connections judged by the group are opened from.
+func (g *group) source() uint32 {
+	if g.Direction == plan.Egress {
+		return sourcePod
+	}
+	return sourceUplink
+}
+
+func newRenderer(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *renderer {
+	r := &renderer{b: &Bundle{}, plan: p, numbers: n, ports: ports, engineUp: engineUp}
+	for i := range p.Groups {
+		g := group{Group: &p.Groups[i], number: r.groupNumber(p.Groups[i].Key)}
+		if g.number != 0 {
+			r.groups = append(r.groups, g)
+		}
+	}
+	for _, e := range p.Edges {
+		r.addEdge(e)
+	}
+	r.endpoints = numberEndpoints(p.Services)
+	r.denials = numberDenials(p.Groups)
+	return r
+}
+
+func (r *renderer) addEdge(e plan.Edge) {
+	ports, attached := r.ports.Edges[e.Pod]
+	if !attached {
+		return
+	}
+	number, known := r.numbers.Edges[e.Pod]
+	switch {
+	case !known || number < ledger.EdgeFirst || number > ledger.EdgeLast:
+		r.b.fail("Pod %s has no edge number within %d..%d, so it has no conntrack zone: hand out numbers for the plan before rendering",
+			e.Pod, ledger.EdgeFirst, ledger.EdgeLast)
+	case len(ports.MAC) != 6 || ports.Pod == 0 || ports.Uplink == 0:
+		r.b.fail("Pod %s lacks a port number or its MAC address (pod %d, uplink %d, MAC %q): read the bridge's ports before rendering",
+			e.Pod, ports.Pod, ports.Uplink, ports.MAC)
+	default:
+		r.edges = append(r.edges, edge{Edge: e, ports: ports, number: number,
+			ingress: r.groupNumber(e.Ingress), egress: r.groupNumber(e.Egress)})
+	}
+}
+
+// groupNumber gives 0 for the empty key, which is what an ungoverned direction has.
+func (r *renderer) groupNumber(key string) uint32 {
+	if key == "" {
+		return 0
+	}
+	number := r.numbers.Groups[key]
+	if number == 0 {
+		r.b.fail("group %s has no number: hand out numbers for the plan before rendering", key)
+	}
+	return number
+}
+
+// epochOf gives the epoch that a group's connections carry. The two lowest values mean something else.
+func epochOf(g *plan.Group) uint32 {
+	return max(g.Epoch, epochUngoverned+1)
+}
+
+// ipFamilies are the families by their shorthand, for actions that need to know that the packet is IP.
+var ipFamilies = [...]string{"ip", "ipv6"}
+
+// family is the shorthand of an address's family.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "ip"
+	}
+	return "ipv6"
+}
+
+// transports are the protocols that are judged: by number, by the plan's name, and by shorthand for each family.
+var transports = [...]struct {
+	number    uint32
+	protocol  plan.Protocol
+	v4, v6    string
+	dstOfPort string // the destination port as move actions write it
+}{
+	{protoTCP, plan.TCP, "tcp", "tcp6", "NXM_OF_TCP_DST[]"},
+	{protoUDP, plan.UDP, "udp", "udp6", "NXM_OF_UDP_DST[]"},
+	{protoSCTP, plan.SCTP, "sctp", "sctp6", "OXM_OF_SCTP_DST[]"},
+}
+
+// protoNumber gives the value of fieldProto, and 0 for a protocol that is not judged.
+func protoNumber(p plan.Protocol) uint32 {
+	for _, t := range transports {
+		if t.protocol == p {
+			return t.number
+		}
+	}
+	return 0
+}
+
+// shorthand gives a protocol's name in the family of an address.
+func shorthand(p plan.Protocol, a netip.Addr) string {
+	for _, t := range transports {
+		if t.protocol == p && a.Is4() {
+			return t.v4
+		}
+		if t.protocol == p {
+			return t.v6
+		}
+	}
+	return ""
+}

@@ -1,0 +1,190 @@
+package openflow
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// serviceLB chooses an endpoint for a Service's address, so that the endpoint, not the Service, is judged as the peer. Only
+// packets that open a connection come here with a choice to make; Commit then writes the translation into the connection.
+//
+// Pods that are an endpoint of the Service themselves are never sent to themselves when there is another one. When there is
+// none, kube-proxy carries the connection back to the Pod (it must rewrite the source as well); the verdict is the same, since
+// only one endpoint can be meant.
+func (r *renderer) serviceLB() {
+	if r.anyEgress() {
+		taken := map[uint32]bool{}
+		for i := range r.plan.Services {
+			r.service(&r.plan.Services[i], taken)
+		}
+	}
+	r.b.add(tableServiceLB, priorityMiss, cookie(featurePipeline, 0), "Connections to anything but a Service.",
+		newMatch(), gotoTable(tablePeerPort))
+}
+
+func (r *renderer) anyEgress() bool {
+	return slices.ContainsFunc(r.edges, func(e edge) bool { return e.egress != 0 })
+}
+
+func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool) {
+	for _, v4 := range [...]bool{true, false} {
+		isFamily := func(a netip.Addr) bool { return a.Is4() == v4 }
+		addresses := slices.DeleteFunc(slices.Clone(s.Addresses), func(a netip.Addr) bool { return !isFamily(a) })
+		endpoints := slices.DeleteFunc(slices.Clone(s.Endpoints), func(a netip.AddrPort) bool { return !isFamily(a.Addr()) })
+		if len(addresses) == 0 {
+			continue
+		}
+		if len(endpoints) == 0 {
+			r.leaveToKubeProxy(s, addresses)
+			continue
+		}
+		id := r.selectGroup(s, "", endpoints, taken)
+		for _, a := range addresses {
+			r.b.add(tableServiceLB, priorityService, cookie(featureService, id),
+				fmt.Sprintf("New connections to Service %s at %s.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
+				newMatch(toService(s, a), notYetJudged), toGroup(id))
+		}
+		r.ownEndpoints(s, addresses, endpoints, taken)
+	}
+}
+
+// toService matches packets to a Service's address and port.
+func toService(s *plan.ServicePort, a netip.Addr) condition {
+	return func(m *match) {
+		proto(shorthand(s.Protocol, a))(m)
+		dstIn(netip.PrefixFrom(a, a.BitLen()))(m)
+		tpDst(s.Port)(m)
+	}
+}
+
+// notYetJudged matches connections without an entry, or whose entry was left to others.
+func notYetJudged(m *match) {
+	ctState("+new+trk")(m)
+	ctEpoch(epochNone)(m)
+}
+
+// leaveToKubeProxy lets connections that nobody answers reach kube-proxy, which refuses them. They carry no epoch, so that they
+// are judged, by the Service's own address, should somebody answer after all.
+func (r *renderer) leaveToKubeProxy(s *plan.ServicePort, addresses []netip.Addr) {
+	for _, a := range addresses {
+		r.b.add(tableServiceLB, priorityService, cookie(featureService, 0),
+			fmt.Sprintf("New connections to Service %s at %s, which has no endpoint.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
+			newMatch(toService(s, a), notYetJudged), actions(load(fieldEpoch, epochNone), gotoTable(tableCommit)))
+	}
+}
+
+// ownEndpoints handles clients that are an endpoint of the Service themselves.
+func (r *renderer) ownEndpoints(s *plan.ServicePort, addresses []netip.Addr, endpoints []netip.AddrPort, taken map[uint32]bool) {
+	for i := range r.edges {
+		e := &r.edges[i]
+		isOwn := func(a netip.AddrPort) bool { return slices.Contains(e.Addresses, a.Addr()) }
+		own := slices.IndexFunc(endpoints, isOwn)
+		if e.egress == 0 || own < 0 {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(endpoints), isOwn)
+		c, how, conditions := cookie(featureEdge, uint32(e.number)), "another endpoint", []condition{notYetJudged}
+		var does string
+		if len(others) > 0 {
+			does = toGroup(r.selectGroup(s, e.Pod.String(), others, taken))
+		} else {
+			// Without the condition, since the packet keeps the Service's address and is judged anew by this flow as well.
+			how, conditions = "itself, by kube-proxy", nil
+			does = actions(append(r.choose(s, endpoints[own], false), gotoTable(tablePeerClass))...)
+		}
+		for _, a := range addresses {
+			r.b.add(tableServiceLB, priorityOwnEndpoint, c,
+				fmt.Sprintf("Connections of Pod %s to its own Service %s at %s: to %s.", e.Pod, serviceName(s),
+					netip.AddrPortFrom(a, s.Port), how),
+				newMatch(append(conditions, is(fieldEdge, uint32(e.number)), toService(s, a))...), does)
+		}
+	}
+}
+
+// choose writes an endpoint into the registers.
+func (r *renderer) choose(s *plan.ServicePort, endpoint netip.AddrPort, translate bool) []string {
+	list := []string{load(fieldEndpointChosen, 1)}
+	if translate {
+		list = append(list, load(fieldTranslate, 1))
+	}
+	return append(list, load(fieldProto, protoNumber(s.Protocol)), load(fieldPeerPort, uint32(endpoint.Port())), load(fieldEndpoint, r.endpoints[endpoint]))
+}
+
+// selectGroup adds the group that chooses one of the endpoints, and gives its ID. Affinity hashes the client's address, so that
+// one client keeps its endpoint; otherwise the datapath hashes the whole connection, which needs no upcall for each.
+// Connections are spread by rendezvous hashing over bucket IDs, which follow from the endpoints: when one comes or goes, only its
+// own clients move.
+func (r *renderer) selectGroup(s *plan.ServicePort, except string, endpoints []netip.AddrPort, taken map[uint32]bool) uint32 {
+	method := "selection_method=dp_hash"
+	if s.Affinity {
+		method = "selection_method=hash,fields=ip_src"
+		if endpoints[0].Addr().Is6() {
+			method = "selection_method=hash,fields=ipv6_src"
+		}
+	}
+	sorted := slices.Clone(endpoints)
+	slices.SortFunc(sorted, func(a, b netip.AddrPort) int { return cmp.Compare(r.endpoints[a], r.endpoints[b]) })
+	spec := []string{"type=select", method}
+	for _, e := range sorted {
+		spec = append(spec, fmt.Sprintf("bucket=bucket_id:%d,weight:100,actions=%s", r.endpoints[e],
+			actions(append(r.choose(s, e, true), resubmit(tablePeerClass))...)))
+	}
+	id := freeNumber(taken, serviceName(s), string(s.Protocol), family(endpoints[0].Addr()), except)
+	comment := "Endpoints of Service " + serviceName(s)
+	if except != "" {
+		comment += " for Pod " + except
+	}
+	r.b.Groups = append(r.b.Groups, Group{Comment: comment + ": " + joinAddrPorts(endpoints) + ".", ID: id, Spec: strings.Join(spec, ",")})
+	return id
+}
+
+func serviceName(s *plan.ServicePort) string {
+	if s.Name == "" {
+		return s.Service.String()
+	}
+	return s.Service.String() + ":" + s.Name
+}
+
+func joinAddrPorts(list []netip.AddrPort) string {
+	parts := make([]string, len(list))
+	for i, a := range list {
+		parts[i] = a.String()
+	}
+	return strings.Join(parts, ", ")
+}
+
+// numberEndpoints numbers all endpoints by a hash of what they are, so that a number stays when others come and go. Numbers
+// serve as bucket IDs and as values of fieldEndpoint.
+func numberEndpoints(services []plan.ServicePort) map[netip.AddrPort]uint32 {
+	var all []netip.AddrPort
+	for _, s := range services {
+		all = append(all, s.Endpoints...)
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	numbers, taken := map[netip.AddrPort]uint32{}, map[uint32]bool{}
+	for _, a := range slices.Compact(all) {
+		numbers[a] = freeNumber(taken, a.String())
+	}
+	return numbers
+}
+
+// freeNumber gives a number that follows from the parts, 1..0xfffffeff, moved on when it is taken.
+func freeNumber(taken map[uint32]bool, parts ...string) uint32 {
+	const most = 0xfffffeff // beyond it are OpenFlow's reserved group and bucket numbers
+	h := fnv.New32a()
+	for _, p := range parts {
+		_, _ = h.Write([]byte(p + "\x00"))
+	}
+	number := h.Sum32()
+	for number == 0 || number > most || taken[number] {
+		number++
+	}
+	taken[number] = true
+	return number
+}

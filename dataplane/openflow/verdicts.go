@@ -1,0 +1,74 @@
+package openflow
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// portVerdict gives the verdict for class, protocol and port. Ports that no policy governs pass as they are.
+func (r *renderer) portVerdict() {
+	for i := range r.groups {
+		g := &r.groups[i]
+		for class, verdicts := range g.Classes {
+			for _, v := range verdicts {
+				r.verdict(g, class, v)
+			}
+		}
+	}
+	r.b.add(tablePortVerdict, priorityMiss, cookie(featurePipeline, 0), "Ports that are not governed.",
+		newMatch(), gotoTable(tableCommit))
+}
+
+func (r *renderer) verdict(g *group, class int, v plan.PortVerdict) {
+	ports := portRange{v.Port, v.EndPort}
+	number := protoNumber(v.Protocol)
+	if number == 0 || ports.last < ports.first {
+		r.b.fail("group %s has a verdict for %s %s, which are none: the plan is wrong", g.Key, v.Protocol, ports)
+		return
+	}
+	c, does, what := r.act(g, v)
+	for _, mask := range portMasks(ports.first, ports.last) {
+		r.b.add(tablePortVerdict, priorityVerdict, c,
+			fmt.Sprintf("%s for %s %s and class %d of group %s.", what, v.Protocol, ports, class, g.Key),
+			newMatch(is(fieldGroup, g.number), is(fieldClass, uint32(class)), is(fieldProto, number), within(fieldPeerPort, mask)),
+			does)
+	}
+}
+
+// act gives a verdict's cookie, actions and name.
+func (r *renderer) act(g *group, v plan.PortVerdict) (c uint64, does, what string) {
+	switch v.Verdict {
+	case plan.Allow:
+		return cookie(featureGroup, g.number), gotoTable(tableCommit), "Allow"
+	case plan.Inspect:
+		id, known := r.numbers.RuleSets[v.RuleSet]
+		if !known || !idFits(g.Direction, id) {
+			r.b.fail("rule set %s of group %s has no InspectionID for %s (it has %d): hand out numbers for the plan before rendering",
+				v.RuleSet, g.Key, g.Direction, id)
+		}
+		marks, how := uint32(markInspect), "Inspect"
+		if v.FailOpen {
+			marks, how = marks|markFailOpen, "Inspect (pass without engine)"
+		}
+		return cookie(featureGroup, g.number), actions(
+			load(fieldVerdictMarks, marks>>fieldVerdictMarks.lo),
+			load(fieldVerdictLabel, engineSlot<<(fieldEngineSlot.lo-fieldInspectionID.lo)|uint32(id)),
+			gotoTable(tableCommit)), how
+	case plan.Deny:
+		number := r.denials.number(g.Direction, v.Policies)
+		return cookie(featureDenial, number), r.deny(number), "Deny (" + strings.Join(v.Policies, ", ") + ")"
+	default:
+		r.b.fail("group %s has the verdict %q, which is none of Allow, Inspect, Deny: the plan is wrong", g.Key, v.Verdict)
+		return cookie(featureGroup, g.number), drop, "Drop"
+	}
+}
+
+func idFits(d plan.Direction, id uint16) bool {
+	if d == plan.Ingress {
+		return id >= ledger.IngressFirst && id <= ledger.IngressLast
+	}
+	return id >= ledger.EgressFirst && id <= ledger.EgressLast
+}

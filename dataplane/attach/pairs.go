@@ -1,0 +1,96 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The pairs by which a node's bridge reaches the engine and the agent. The end named …-br is the bridge's port.
+const (
+	EngineA     = "mk-l7a"
+	EngineAPort = "mk-l7a-br"
+	EngineB     = "mk-l7b"
+	EngineBPort = "mk-l7b-br"
+	Agent       = "mk-agent"
+	AgentPort   = "mk-agent-br"
+)
+
+func pairs() [][2]string {
+	return [][2]string{{EngineA, EngineAPort}, {EngineB, EngineBPort}, {Agent, AgentPort}}
+}
+
+// EnsurePairs makes the engine's and the agent's pairs in the node's namespace, or makes sure that they are as they should be:
+// up, with this MTU, silent, promiscuous, without offloads. Packets carry a VLAN tag there, so the MTU is to be at least four
+// bytes more than the largest of any Pod's.
+func (a *Attacher) EnsurePairs(mtu int) error {
+	node, err := a.openNode()
+	if err != nil {
+		return err
+	}
+	defer node.Close() //nolint:errcheck // nothing depends on it
+	return node.Do(func() error {
+		for _, pair := range pairs() {
+			if err := ensurePair(pair[0], pair[1], mtu); err != nil {
+				return fmt.Errorf("cannot set up the pair %s and %s: %w", pair[0], pair[1], err)
+			}
+		}
+		return nil
+	})
+}
+
+func ensurePair(name, port string, mtu int) error {
+	_, err := netlink.LinkByName(name)
+	if _, absent := errors.AsType[netlink.LinkNotFoundError](err); absent {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = name, mtu
+		err = netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: port, PeerTxQLen: -1})
+	}
+	if err != nil {
+		return err
+	}
+	for _, end := range []string{name, port} {
+		if err := ensureEnd(end, mtu); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ensureEnd(name string, mtu int) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if link.Attrs().MTU != mtu {
+		if err := netlink.LinkSetMTU(link, mtu); err != nil {
+			return err
+		}
+	}
+	if _, err := offloadsOff(name); err != nil {
+		return err
+	}
+	if err := quieten(link.Attrs()); err != nil {
+		return err
+	}
+	return setFlags(link.Attrs().Index, unix.IFF_UP|unix.IFF_PROMISC, 0)
+}
+
+// RemovePairs takes away what EnsurePairs made.
+func (a *Attacher) RemovePairs() error {
+	node, err := a.openNode()
+	if err != nil {
+		return err
+	}
+	defer node.Close() //nolint:errcheck // nothing depends on it
+	return node.Do(func() error {
+		for _, pair := range pairs() {
+			if err := deleteLinks(pair[0]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

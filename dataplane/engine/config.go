@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Config says how an engine runs. A, B and Dir are required; the zero value of every other field is its default.
+type Config struct {
+	// A and B are the pair of interfaces. Requests enter the engine by A and leave it by B; replies go the other way.
+	A, B string
+	// Netns is the path of the network namespace that A, B and Agent are in; "" is this process's own.
+	Netns string
+	// Dir holds suricata.yaml, the rule files, the sockets and the log. It is made when missing, and must be this engine's
+	// alone. Rules found in it are loaded at Start. At most 80 bytes, since the sockets' paths are limited.
+	Dir string
+	// LockDir holds the locks of interface pairs; default DefaultLockDir.
+	LockDir string
+
+	// Binary is the Suricata to run; default is what Find finds.
+	Binary Binary
+	// Threads is the number of workers of each interface; default 1. Never derived from the machine's cores: "auto" fails to
+	// start on large nodes.
+	Threads int
+	// Memory bounds the engine's tables.
+	Memory Memory
+	// Settings are further sections of suricata.yaml, as YAML text: what the rules need from the parsers to be exact. They
+	// are merged into the engine's own and win over them.
+	Settings string
+
+	// Agent is the interface by which in-band probes leave and come back ("mk-agent"). Without it, Health knows the process
+	// and its rules only, and a hung engine stays unnoticed.
+	Agent string
+	// Probe paces the in-band probes.
+	Probe ProbeConfig
+	// OnDenied receives the copies of packets that were denied at L4 and arrive at Agent. It is called from the goroutine that
+	// receives probes and must not block.
+	OnDenied func(DeniedPacket)
+
+	// KillWithParent makes the kernel kill the engine when this process dies, however it dies. Without it the engine survives
+	// this process, and the next Start adopts it.
+	KillWithParent bool
+	// EventBuffer is how many events wait for a slow reader before events are lost, and counted; default 4096.
+	EventBuffer int
+	// Wake sends packets through both interfaces while rules are reloaded, since a reload lasts until every worker has seen a
+	// packet. Default: a probe frame from the other end of each veth, where that is in the same network namespace.
+	Wake func()
+	// Backoff is the wait before the first restart after a crash; it doubles with each further one, up to MaxBackoff, and
+	// starts over once the engine ran for a minute. Defaults: 100 ms and 10 s.
+	Backoff, MaxBackoff time.Duration
+}
+
+// Memory bounds what the engine may allocate for each purpose, in MiB. Where a bound is reached, the packet that needed more
+// is dropped: the engine fails closed. The defaults are enough for some ten thousand connections at a time.
+type Memory struct {
+	Flows      int // default 64
+	Streams    int // default 64
+	Reassembly int // default 128
+	Fragments  int // default 16
+	// RingFrames is the number of packets that each worker's receive ring holds; default 1024.
+	RingFrames int
+}
+
+var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+
+// withDefaults fills in defaults and reports everything that is wrong, at once.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	for _, f := range []struct{ field, name string }{{"A", c.A}, {"B", c.B}, {"Agent", c.Agent}} {
+		if !interfaceName.MatchString(f.name) && (f.field != "Agent" || f.name != "") {
+			errs = append(errs, fmt.Errorf("%s %q is not an interface name", f.field, f.name))
+		}
+	}
+	if c.A == c.B {
+		errs = append(errs, fmt.Errorf("A and B are both %q; a pair needs two interfaces", c.A))
+	}
+	if !filepath.IsAbs(c.Dir) || len(c.Dir) > 80 || strings.ContainsAny(c.Dir, "*?[]\n") {
+		errs = append(errs, fmt.Errorf("Dir %q must be an absolute path of at most 80 bytes without wildcards", c.Dir))
+	}
+	if err := yaml.Unmarshal([]byte(c.Settings), &map[string]any{}); err != nil {
+		errs = append(errs, fmt.Errorf("Settings is not a YAML mapping: %w", err))
+	}
+	c.LockDir = cmp.Or(c.LockDir, DefaultLockDir)
+	c.Threads = cmp.Or(c.Threads, 1)
+	c.Memory.Flows = cmp.Or(c.Memory.Flows, 64)
+	c.Memory.Streams = cmp.Or(c.Memory.Streams, 64)
+	c.Memory.Reassembly = cmp.Or(c.Memory.Reassembly, 128)
+	c.Memory.Fragments = cmp.Or(c.Memory.Fragments, 16)
+	c.Memory.RingFrames = cmp.Or(c.Memory.RingFrames, 1024)
+	c.EventBuffer = cmp.Or(c.EventBuffer, 4096)
+	c.Backoff = cmp.Or(c.Backoff, 100*time.Millisecond)
+	c.MaxBackoff = cmp.Or(c.MaxBackoff, 10*time.Second)
+	if err := errors.Join(errs...); err != nil {
+		return c, fmt.Errorf("engine configuration: %w", err)
+	}
+	return c, nil
+}

@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+)
+
+// DeniedPacket is a copy of a packet that was denied at L4, before it came to the engine.
+type DeniedPacket struct {
+	// Number is the denial's: the last four bytes of the copy's destination MAC, whose first two are DeniedMACPrefix.
+	Number uint32
+	// Src and Dst have port 0 where the protocol has no ports.
+	Src, Dst netip.AddrPort
+	Proto    string // "TCP", "UDP", "SCTP", "ICMP", "ICMPv6", else the IP protocol's number
+	Time     time.Time
+}
+
+// DeniedMACPrefix begins the destination MAC of the copy of a denied packet; the denial's number follows, in network order.
+const DeniedMACPrefix = 0x0a6d
+
+// decodeDenied reads a copy. It tolerates any bytes, since they come from whoever was denied; a packet that is not IP, or whose
+// headers are cut short, is not reported.
+func decodeDenied(data []byte) (DeniedPacket, bool) {
+	if len(data) < 14 || binary.BigEndian.Uint16(data) != DeniedMACPrefix {
+		return DeniedPacket{}, false
+	}
+	d := DeniedPacket{Number: binary.BigEndian.Uint32(data[2:]), Time: time.Now()}
+	packet := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
+
+	var src, dst []byte
+	var protocol layers.IPProtocol
+	switch ip := packet.NetworkLayer().(type) {
+	case *layers.IPv4:
+		src, dst, protocol = ip.SrcIP, ip.DstIP, ip.Protocol
+	case *layers.IPv6:
+		src, dst, protocol = ip.SrcIP, ip.DstIP, ip.NextHeader
+	default:
+		return DeniedPacket{}, false
+	}
+	var srcPort, dstPort uint16
+	switch l4 := packet.TransportLayer().(type) {
+	case *layers.TCP:
+		srcPort, dstPort, protocol = uint16(l4.SrcPort), uint16(l4.DstPort), layers.IPProtocolTCP
+	case *layers.UDP:
+		srcPort, dstPort, protocol = uint16(l4.SrcPort), uint16(l4.DstPort), layers.IPProtocolUDP
+	case *layers.SCTP:
+		srcPort, dstPort, protocol = uint16(l4.SrcPort), uint16(l4.DstPort), layers.IPProtocolSCTP
+	}
+	from, ok1 := netip.AddrFromSlice(src)
+	to, ok2 := netip.AddrFromSlice(dst)
+	if !ok1 || !ok2 {
+		return DeniedPacket{}, false
+	}
+	d.Src, d.Dst = netip.AddrPortFrom(from.Unmap(), srcPort), netip.AddrPortFrom(to.Unmap(), dstPort)
+	d.Proto = protocolName(protocol)
+	return d, true
+}
+
+func protocolName(p layers.IPProtocol) string {
+	switch p {
+	case layers.IPProtocolTCP:
+		return "TCP"
+	case layers.IPProtocolUDP:
+		return "UDP"
+	case layers.IPProtocolSCTP:
+		return "SCTP"
+	case layers.IPProtocolICMPv4:
+		return "ICMP"
+	case layers.IPProtocolICMPv6:
+		return "ICMPv6"
+	default:
+		return strconv.Itoa(int(p))
+	}
+}

@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// maxEventLine is the longest event that is read. An engine's event with a long URL has some 10 kB.
+const maxEventLine = 256 << 10
+
+// eventServer listens where the engine sends its events.
+type eventServer struct {
+	listener net.Listener
+	events   chan Event
+	conns    sync.WaitGroup
+	mu       sync.Mutex
+	open     map[net.Conn]struct{}
+	closed   bool
+	gate     gateFilter
+
+	delivered, lost, bad atomic.Uint64
+}
+
+// listenEvents makes the socket, replacing one that a dead process left. It is the only sender on events, and closes it.
+func listenEvents(path string, events chan Event) (*eventServer, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot remove the old event socket: %w", err)
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for events: %w", err)
+	}
+	s := &eventServer{listener: listener, events: events, open: map[net.Conn]struct{}{}}
+	s.conns.Add(1)
+	go s.accept()
+	return s, nil
+}
+
+func (s *eventServer) accept() {
+	defer s.conns.Done()
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			_ = conn.Close()
+			return
+		}
+		s.open[conn] = struct{}{}
+		s.conns.Add(1)
+		s.mu.Unlock()
+		go s.serve(conn)
+	}
+}
+
+func (s *eventServer) serve(conn net.Conn) {
+	defer s.conns.Done()
+	s.read(conn)
+	_ = conn.Close()
+	s.mu.Lock()
+	delete(s.open, conn)
+	s.mu.Unlock()
+}
+
+// read decodes a line at a time until the connection ends. Lines that make no sense are counted and skipped: the engine writes
+// what strangers sent, and cuts a line when its socket is full.
+func (s *eventServer) read(r io.Reader) {
+	lines := bufio.NewReaderSize(r, maxEventLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			s.bad.Add(1)
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = lines.ReadSlice('\n')
+			}
+		case len(line) > 0:
+			s.handle(line)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *eventServer) handle(line []byte) {
+	event, err := DecodeEvent(line)
+	if errors.Is(err, errNotReported) {
+		return
+	}
+	if err != nil {
+		s.bad.Add(1)
+		return
+	}
+	if s.gate.holds(event) {
+		return
+	}
+	select {
+	case s.events <- event:
+		s.delivered.Add(1)
+	default:
+		s.lost.Add(1)
+	}
+}
+
+// close ends all connections and then the channel.
+func (s *eventServer) close() {
+	_ = s.listener.Close()
+	s.mu.Lock()
+	s.closed = true
+	for conn := range s.open {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	s.conns.Wait()
+	close(s.events)
+}

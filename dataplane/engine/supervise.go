@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// hangTimeout is how long an engine may neither let a probe through nor answer a command before it is killed. OVS has acted on
+// the lost probes long before; this is only to get an engine back that will never come back by itself.
+const hangTimeout = 10 * time.Second
+
+// maxLog is the size at which the engine's log is emptied.
+const maxLog = 8 << 20
+
+// supervise starts the engine again whenever it ends, until the context does.
+func (e *Engine) supervise(ctx context.Context) {
+	wait := e.cfg.Backoff
+	for {
+		if p := e.state.running(); p != nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.done:
+			}
+			if time.Since(p.started) > time.Minute {
+				wait = e.cfg.Backoff
+			}
+			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(paths(e.cfg.Dir).log()))
+			e.state.ended(p, why)
+			e.log.Info("Engine ended", "pid", p.pid, "how", p.how, "restartIn", wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, e.cfg.MaxBackoff)
+		e.restart(ctx)
+	}
+}
+
+// restart brings the engine up, unless a Load has done so.
+func (e *Engine) restart(ctx context.Context) {
+	if e.lockRules(ctx) != nil {
+		return
+	}
+	defer e.unlockRules()
+	if ctx.Err() != nil || e.state.running() != nil {
+		return
+	}
+	e.state.restarted()
+	if err := e.bringUp(ctx); err != nil {
+		e.log.Error(err, "Cannot restart the engine")
+		if e.state.running() == nil {
+			e.state.down(err.Error())
+		}
+	}
+}
+
+// probe runs the prober.
+func (e *Engine) probe(ctx context.Context, prober *Prober) {
+	if err := prober.Run(ctx); err != nil && ctx.Err() == nil {
+		e.state.probes(false)
+		e.log.Error(err, "No more probes", "interface", e.cfg.Agent)
+	}
+}
+
+// killHung kills an engine that lets no probe through and answers no command. Lost probes alone do not tell: the bridge may have
+// no flows for them.
+func (e *Engine) killHung(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p := e.state.running()
+		h := e.Health()
+		if p == nil || h.Healthy || time.Since(h.Since) < hangTimeout || time.Since(p.started) < hangTimeout {
+			continue
+		}
+		if e.lockRules(ctx) != nil {
+			return
+		}
+		if !e.answers(ctx) && ctx.Err() == nil {
+			e.log.Info("Killing the engine: it lets no packet through and answers no command", "pid", p.pid)
+			if err := p.end(0); err != nil {
+				e.log.Error(err, "Cannot kill the engine")
+			}
+		}
+		e.unlockRules()
+	}
+}
+
+// trimLog empties a log that has grown: each reload writes a line for each rule that uses a keyword the engine has doubts about.
+func (e *Engine) trimLog() {
+	path := paths(e.cfg.Dir).log()
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		_ = os.Truncate(path, 0)
+	}
+}
+
+// wake sends a packet into the engine by each of its interfaces.
+func (e *Engine) wake(wakers []*rawSocket) {
+	if e.cfg.Wake != nil {
+		e.cfg.Wake()
+		return
+	}
+	for _, w := range wakers {
+		_ = w.Write(probeFrame(0, 0, 0, 0))
+	}
+}
+
+// openWakers opens the other ends of veth pairs, where they are in the same network namespace. What is sent there arrives at the
+// engine's end, whatever bridge the other end is a port of. Without them a reload takes up to 0.3 s longer.
+func openWakers(netns string, interfaces ...string) []*rawSocket {
+	var wakers []*rawSocket
+	_ = inNetns(netns, func() error {
+		for _, name := range interfaces {
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			peer := link.Attrs().ParentIndex
+			if link.Type() != "veth" || peer == 0 || link.Attrs().NetNsID >= 0 {
+				continue
+			}
+			if s, err := rawSocketByIndex(peer, 0); err == nil {
+				wakers = append(wakers, s)
+			}
+		}
+		return nil
+	})
+	return wakers
+}

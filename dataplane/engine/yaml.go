@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+
+	"sigs.k8s.io/yaml"
+)
+
+// section is a mapping in suricata.yaml.
+type section = map[string]any
+
+// suricataYAML is the whole configuration of the running engine.
+func (c Config) suricataYAML() ([]byte, error) {
+	p := paths(c.Dir)
+	s := c.common(p.rules())
+	s["af-packet"] = []any{c.afPacket(c.A, c.B, 98), c.afPacket(c.B, c.A, 97)}
+	s["unix-command"] = section{"enabled": true, "filename": p.commandSocket()}
+	s["outputs"] = []any{section{"eve-log": section{
+		"enabled": true,
+		// A stream: the engine never waits for it (it sends with MSG_DONTWAIT and drops an event that does not fit), and
+		// connects again by itself, at most every half second, when the reader was away.
+		"filetype": "unix_stream",
+		"filename": p.eventSocket(),
+		"types":    eventTypes(),
+	}}}
+	s["logging"] = section{
+		"default-log-level": "notice",
+		"outputs":           []any{section{"console": section{"enabled": true, "type": "json"}}},
+	}
+	// Counters, for the command "dump-counters"; nothing writes them out.
+	s["stats"] = section{"enabled": true, "interval": 1}
+	return render(s, c.Settings)
+}
+
+// checkYAML is the configuration for "suricata -T" on the staged rules: everything that rules are judged by, and nothing that
+// touches the running engine's sockets.
+func (c Config) checkYAML() ([]byte, error) {
+	s := c.common(paths(c.Dir).stagedRules())
+	s["outputs"] = []any{}
+	s["logging"] = section{
+		"default-log-level": "info",
+		"outputs":           []any{section{"console": section{"enabled": true, "type": "json"}}},
+	}
+	s["stats"] = section{"enabled": false}
+	return render(s, c.Settings)
+}
+
+func (c Config) common(rules string) section {
+	p := paths(c.Dir)
+	return section{
+		"suricata-version":      "8.0",
+		"default-log-dir":       c.Dir,
+		"default-rule-path":     rules,
+		"rule-files":            []any{detectFile},
+		"firewall":              section{"enabled": true, "rule-path": rules, "rule-files": []any{firewallFile}},
+		"classification-file":   p.empty(),
+		"reference-config-file": p.empty(),
+		"threshold-file":        p.empty(),
+		// A live reload with a bad rule leaves the rules that are in force as they are, instead of loading the others.
+		"engine":  section{"init-failure-fatal": true},
+		"runmode": "workers",
+		"plugins": []any{},
+		// The rule set is told by the VLAN id, so two flows that differ in nothing else are two flows.
+		"vlan": section{"use-for-tracking": true},
+		// Whatever goes wrong (memory, a stream that makes no sense), the flow is dropped: with "auto" in inline mode. And a
+		// connection that was open before the engine started is taken up in its middle: with "false" it would hang, and with
+		// exception-policy "ignore" forbidden requests would pass after a restart.
+		"exception-policy": "auto",
+		"stream": section{
+			"memcap":              mib(c.Memory.Streams),
+			"midstream":           true,
+			"inline":              "auto",
+			"checksum-validation": false, // veths without offload: the kernel computed them, and the receiver checks them
+			"prealloc-sessions":   256,
+			"reassembly":          section{"memcap": mib(c.Memory.Reassembly), "depth": 0, "segment-prealloc": 256},
+		},
+		"flow": section{
+			"memcap": mib(c.Memory.Flows), "hash-size": 16384, "prealloc": 1000, "managers": 1, "recyclers": 1,
+		},
+		"defrag": section{
+			"memcap": mib(c.Memory.Fragments), "hash-size": 4096, "trackers": 1024, "max-frags": 8192, "prealloc": true,
+		},
+		"host":                section{"memcap": "1mb", "hash-size": 64, "prealloc": 10},
+		"max-pending-packets": min(1024, c.Memory.RingFrames),
+		// How many rules may speak about one packet. Rules with an action come first, so that the limit costs reports only.
+		"packet-alert-max": 64,
+		"host-mode":        "router",
+		// No lookups of anything outside of Dir.
+		"sensor-name": "meerkat",
+	}
+}
+
+// afPacket is one direction: what arrives on in is judged and sent out of out.
+func (c Config) afPacket(in, out string, cluster int) section {
+	return section{
+		"interface":    in,
+		"copy-mode":    "ips",
+		"copy-iface":   out,
+		"threads":      c.Threads,
+		"cluster-id":   cluster,
+		"cluster-type": "cluster_flow",
+		// A fragment put together by the kernel would be larger than the MTU of the interface it leaves by.
+		"defrag": false,
+		// Version 2 hands over each packet; version 3 waits to fill a block (8 ms instead of 0.2 ms).
+		"tpacket-v3":      false,
+		"use-mmap":        true,
+		"ring-size":       c.Memory.RingFrames,
+		"buffer-size":     1 << 20,
+		"checksum-checks": false,
+	}
+}
+
+// eventTypes are what the engine reports; see Event for which records a denial makes.
+func eventTypes() []any {
+	return []any{
+		section{"alert": section{
+			"metadata": section{
+				"app-layer": true,
+				"flow":      true,
+				"rule":      section{"metadata": true, "raw": false},
+			},
+			"tagged-packets": false,
+		}},
+		// "start" would report only packets of flows that are dropped whole, and so none that the gate alone stopped.
+		section{"drop": section{"alerts": true, "flows": "all"}},
+	}
+}
+
+func mib(n int) string { return fmt.Sprintf("%dmb", n) }
+
+func render(s section, settings string) ([]byte, error) {
+	var extra section
+	if err := yaml.Unmarshal([]byte(settings), &extra); err != nil {
+		return nil, fmt.Errorf("engine settings are not YAML: %w", err)
+	}
+	body, err := yaml.Marshal(merge(s, extra))
+	if err != nil {
+		return nil, fmt.Errorf("cannot write suricata.yaml: %w", err)
+	}
+	var out bytes.Buffer
+	out.WriteString("%YAML 1.1\n---\n# Written by Meerkat. Changes are overwritten.\n")
+	out.Write(body)
+	return out.Bytes(), nil
+}
+
+// merge returns base with over's values put in, mapping by mapping; anything but a mapping is replaced whole.
+func merge(base, over section) section {
+	out := maps.Clone(base)
+	for key, value := range over {
+		below, isMap := value.(section)
+		if mine, ok := out[key].(section); ok && isMap {
+			out[key] = merge(mine, below)
+			continue
+		}
+		out[key] = value
+	}
+	return out
+}

@@ -1,0 +1,85 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	suricatarules "github.com/meerkat-dev/meerkat/suricata-rules"
+)
+
+// startBridge makes the bridge and its ports to the engine and the agent.
+func (n *Node) startBridge(ctx context.Context) error {
+	if err := n.cfg.Switch.EnsureBridge(ctx); err != nil {
+		return err
+	}
+	numbers, err := n.cfg.Switch.AddPorts(ctx, attach.EngineAPort, attach.EngineBPort, attach.AgentPort)
+	if err != nil {
+		return err
+	}
+	n.pairs.EngineA, n.pairs.EngineB, n.pairs.Agent = numbers[attach.EngineAPort], numbers[attach.EngineBPort], numbers[attach.AgentPort]
+	return n.commit(ctx, n.current.plan, n.current.numbers)
+}
+
+// startPath brings up the way through the bridge and the engine, without any Pod on it, and waits until probes come back by it.
+func (n *Node) startPath(ctx context.Context) error {
+	if err := n.startBridge(ctx); err != nil {
+		return err
+	}
+	if err := n.load(ctx, map[uint16]suricatarules.RuleSet{}); err != nil {
+		return err
+	}
+	return n.waitForEngine(ctx)
+}
+
+// startTimeout is how long an engine may take from its start until the first probe comes back.
+const startTimeout = 15 * time.Second
+
+// waitForEngine returns once the engine inspects.
+func (n *Node) waitForEngine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for !n.engine.Health().Healthy {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", errEngine, n.engine.Health().Reason)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// followHealth makes the flows follow the engine: while it does not inspect, they do what each policy's failurePolicy says.
+func (n *Node) followHealth(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h, ok := <-n.engine.HealthChanges():
+			if !ok {
+				return
+			}
+			n.setEngine(ctx, h.Healthy, h.Reason)
+		}
+	}
+}
+
+func (n *Node) setEngine(ctx context.Context, up bool, reason string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.engineUp == up {
+		return
+	}
+	n.engineUp = up
+	n.cfg.Log.Info("Engine changed", "inspects", up, "reason", reason)
+	// A commit that fails is tried again: until it succeeds, packets go to an engine that does not answer, and are lost.
+	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, time.Second) {
+		err := n.commit(ctx, n.current.plan, n.current.numbers)
+		if err == nil {
+			return
+		}
+		n.cfg.Log.Error(err, "The flows do not follow the engine yet")
+		time.Sleep(wait)
+	}
+}

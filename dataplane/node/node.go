@@ -1,0 +1,141 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+	suricatarules "github.com/meerkat-dev/meerkat/suricata-rules"
+)
+
+// Config says where a node's data plane lives. All fields but OnVerdict and EditFlows are required.
+type Config struct {
+	// Name is the node's.
+	Name string
+	// Netns is the path of the network namespace of the node's interfaces; "" is this process's own.
+	Netns string
+	// StateDir keeps what must survive a restart of this process: the ledger, the engine's files, the journals of attach.
+	StateDir string
+	// Switch is the node's bridge.
+	Switch openflow.Switch
+	// MTU is the largest of the Pods' interfaces, in bytes.
+	MTU int
+	// Engine is how the engine runs; its interfaces and directory are filled in.
+	Engine engine.Config
+	// Locate finds a Pod's network namespace and interface; false when the Pod has none (yet, or any more).
+	Locate func(pod types.NamespacedName) (attach.Target, bool)
+	// OnVerdict is told every verdict event, one at a time. It must not block for long.
+	OnVerdict func(verdict.Event)
+	// EditFlows, when set, may change what is about to be programmed. Tests use it to break the pipeline.
+	EditFlows func(*openflow.Bundle)
+	Log       logr.Logger
+}
+
+// Node is a running data plane. Its methods may be called from several goroutines.
+type Node struct {
+	cfg      Config
+	engine   *engine.Engine
+	attacher *attach.Attacher
+
+	// mu is held while the node is being changed: by a Sync, or by a change of the engine's health.
+	mu      sync.Mutex
+	ledger  *ledger.Ledger
+	edges   map[types.NamespacedName]attached
+	rules   rulesInForce
+	current programmed
+	// pairs are the port numbers of the engine's and the agent's pairs; engineUp is what the flows now take the engine for.
+	pairs    openflow.Ports
+	engineUp bool
+
+	directory atomic.Pointer[verdict.Directory]
+	denied    chan engine.DeniedPacket
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+}
+
+// MTU overhead: packets to the engine carry a VLAN tag.
+const vlanTag = 4
+
+// Start brings up the node's bridge, its pairs and its engine. No Pod is governed yet.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	attacher, err := attach.New(cfg.Netns, filepath.Join(cfg.StateDir, "attach"))
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := ledger.Load(filepath.Join(cfg.StateDir, "ledger.json"))
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, attacher: attacher, ledger: numbers,
+		edges:   map[types.NamespacedName]attached{},
+		denied:  make(chan engine.DeniedPacket, 1024),
+		current: programmed{plan: &plan.NodePlan{}},
+	}
+	if err := attacher.EnsurePairs(cfg.MTU + vlanTag); err != nil {
+		return nil, err
+	}
+	if err := n.startEngine(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.startPath(ctx); err != nil {
+		return nil, errors.Join(err, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), attacher.RemovePairs())
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	n.running.Go(func() { n.reportVerdicts(background) })
+	n.running.Go(func() { n.followHealth(background) })
+	return n, nil
+}
+
+func (n *Node) startEngine(ctx context.Context) error {
+	cfg := n.cfg.Engine
+	cfg.A, cfg.B, cfg.Agent = attach.EngineA, attach.EngineB, attach.Agent
+	cfg.Netns = n.cfg.Netns
+	cfg.Dir = filepath.Join(n.cfg.StateDir, "engine")
+	cfg.Settings = suricatarules.EngineYAML()
+	cfg.OnDenied = func(p engine.DeniedPacket) {
+		select {
+		case n.denied <- p:
+		default: // a flood of denied packets tells nothing new
+		}
+	}
+	e, err := engine.New(cfg, n.cfg.Log.WithName("engine"))
+	if err != nil {
+		return err
+	}
+	if err := e.Start(ctx); err != nil {
+		return fmt.Errorf("the engine of node %s does not start: %w", n.cfg.Name, err)
+	}
+	n.engine = e
+	return nil
+}
+
+// Close releases every Pod, and takes the bridge, the pairs and the engine down.
+func (n *Node) Close(ctx context.Context) error {
+	n.stop()
+	n.running.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	for pod := range n.edges {
+		errs = append(errs, n.release(ctx, pod))
+	}
+	errs = append(errs, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), n.attacher.RemovePairs())
+	return errors.Join(errs...)
+}
+
+// Engine is the node's engine, for its status and for tests that send it signals.
+func (n *Node) Engine() *engine.Engine { return n.engine }

@@ -1,0 +1,116 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// Reasons of the conditions that a node adds to those of plan.Compile.
+const (
+	ReasonProgrammed          = "Programmed"
+	ReasonNotProgrammed       = "NotProgrammed"
+	ReasonRulesRefused        = "RulesRefused"
+	ReasonPodsNotGoverned     = "PodsNotGoverned"
+	ReasonEngineInspects      = "EngineInspects"
+	ReasonEngineNotInspecting = "EngineNotInspecting"
+	ReasonReady               = "Ready"
+	ReasonNotReady            = "NotReady"
+	ReasonInvalid             = "Invalid"
+)
+
+// Conditions gives a policy's conditions on this node: those of the compiler, and what became of it. It is pure; err is Sync's,
+// and health the engine's sentence about itself, empty while it inspects.
+func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string) []metav1.Condition {
+	name := policy.Namespace + "/" + policy.Name
+	set := func(kind string, ok bool, good, bad, message string) metav1.Condition {
+		c := metav1.Condition{
+			Type: kind, Status: metav1.ConditionTrue, Reason: good, Message: message, ObservedGeneration: policy.Generation,
+		}
+		if !ok {
+			c.Status, c.Reason = metav1.ConditionFalse, bad
+		}
+		return c
+	}
+	var all []metav1.Condition
+	var found plan.PolicyFindings
+	for _, f := range r.Findings.Policies {
+		if f.Policy.String() == name {
+			found = f
+			all = slices.Clone(f.Conditions)
+		}
+	}
+	programmed := r.programmed(policy, found, err)
+	all = append(all, programmed)
+	degraded := set(v1alpha1.ConditionDegraded, health != "", ReasonEngineNotInspecting, ReasonEngineInspects, "the engine inspects")
+	if health != "" {
+		degraded.Message = "the engine does not inspect: " + health + "; until it does, failurePolicy holds"
+	}
+	all = append(all, degraded)
+
+	ready, why := true, "everything that the policy says is enforced"
+	stalled := ""
+	for _, c := range all {
+		wrong := c.Status == metav1.ConditionFalse
+		if c.Type == v1alpha1.ConditionDegraded || c.Type == plan.ConditionShadowed {
+			wrong = c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue
+		}
+		if wrong && ready {
+			ready, why = false, c.Message
+		}
+		if wrong && (c.Reason == ReasonInvalid || c.Reason == ReasonRulesRefused) {
+			stalled = c.Message
+		}
+	}
+	all = append(all, set(v1alpha1.ConditionReady, ready, ReasonReady, ReasonNotReady, why))
+	if stalled != "" {
+		all = append(all, set(v1alpha1.ConditionStalled, true, ReasonInvalid, "", stalled))
+	}
+	return all
+}
+
+// programmed tells whether the node does what the policy says.
+func (r *Report) programmed(policy *v1alpha1.L7Policy, found plan.PolicyFindings, err error) metav1.Condition {
+	name := policy.Namespace + "/" + policy.Name
+	c := metav1.Condition{
+		Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, ObservedGeneration: policy.Generation,
+	}
+	for _, f := range r.Refusals {
+		if slices.Contains(f.Policies, name) {
+			c.Reason, c.Message = ReasonRulesRefused, f.Reason+"; "+f.Instead
+			return c
+		}
+	}
+	if err != nil {
+		c.Reason, c.Message = ReasonNotProgrammed, err.Error()
+		return c
+	}
+	var failed []string
+	for _, e := range r.Plan.Edges {
+		if failure, ok := r.Failed[e.Pod]; ok && r.governs(name, e) {
+			failed = append(failed, failure.Error())
+		}
+	}
+	if len(failed) > 0 {
+		slices.Sort(failed)
+		c.Reason, c.Message = ReasonPodsNotGoverned, strings.Join(failed[:min(len(failed), 10)], "; ")
+		return c
+	}
+	c.Status, c.Reason = metav1.ConditionTrue, ReasonProgrammed
+	c.Message = fmt.Sprintf("rules and flows are in force for %d of the policy's Pods on this node", found.LocalPods)
+	return c
+}
+
+func (r *Report) governs(policy string, e plan.Edge) bool {
+	for _, key := range []string{e.Ingress, e.Egress} {
+		if g := r.Plan.Group(key); g != nil && slices.Contains(g.Policies, policy) {
+			return true
+		}
+	}
+	return false
+}

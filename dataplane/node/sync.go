@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+// Report says what a Sync did and found.
+type Report struct {
+	Plan     *plan.NodePlan
+	Findings plan.Findings
+	// Refusals are policies whose rules are not in force as they are written.
+	Refusals []Refusal
+	// Failed are Pods that are not governed as they should be.
+	Failed map[types.NamespacedName]error
+	// Drift counts the flows that were missing, foreign or changed when they were read back after the commit.
+	Drift int
+	Took  time.Duration
+	// Steps says how long each part took.
+	Steps []Step
+}
+
+// Step is one part of a Sync.
+type Step struct {
+	Name string
+	Took time.Duration
+}
+
+// programmed is what was last committed.
+type programmed struct {
+	plan    *plan.NodePlan
+	numbers ledger.Numbers
+}
+
+func (p programmed) uses(id uint16) bool {
+	for _, used := range p.numbers.RuleSets {
+		if used == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Sync makes the node do what the snapshot's policies say, and returns once it does: rules, flows and Pods are read back. On an
+// error what was in force before stays, as far as it got; the next Sync goes on from there.
+func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := &watch{began: time.Now(), last: time.Now()}
+	r := &Report{}
+	r.Plan, r.Findings = plan.Compile(s)
+	w.lap("compile")
+
+	numbers, err := n.assign(ctx, r.Plan)
+	if err != nil {
+		return r, err
+	}
+	w.lap("number")
+	if r.Refusals, err = n.loadRules(ctx, r.Plan, numbers); err != nil {
+		return r, fmt.Errorf("the rules are not in force, the last good ones stay: %w", err)
+	}
+	w.lap("rules")
+	r.Failed = n.interposeNew(ctx, r.Plan, numbers)
+	w.lap("interpose")
+	// The directory goes first: a packet may be judged by the new flows the moment they are there.
+	n.describe(s, r.Plan, numbers)
+	if err := n.commit(ctx, r.Plan, numbers); err != nil {
+		return r, fmt.Errorf("the flows are not committed, the last ones stay: %w", err)
+	}
+	w.lap("flows")
+	if err := n.releaseOld(ctx, r.Plan); err != nil {
+		return r, err
+	}
+	w.lap("release")
+	n.current = programmed{r.Plan, numbers}
+	if r.Drift, err = n.readBack(ctx); err != nil {
+		return r, err
+	}
+	w.lap("read back")
+	r.Took, r.Steps = time.Since(w.began), w.steps
+	return r, nil
+}
+
+// assign numbers the plan and writes the ledger down before any number is used.
+func (n *Node) assign(ctx context.Context, p *plan.NodePlan) (ledger.Numbers, error) {
+	carried, err := n.cfg.Switch.InspectionIDs(ctx)
+	if err != nil {
+		return ledger.Numbers{}, err
+	}
+	numbers, err := n.ledger.Assign(p, func(id uint16) bool {
+		_, loaded := n.rules.loaded[id]
+		return loaded || slices.Contains(carried, id)
+	}, time.Now())
+	if err != nil {
+		return ledger.Numbers{}, err
+	}
+	return numbers, n.ledger.Save()
+}
+
+// commit renders the flows of the edges that are interposed and commits what differs from what is there.
+func (n *Node) commit(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) error {
+	b := n.render(p, numbers)
+	if err := b.Err(); err != nil {
+		return err
+	}
+	return n.cfg.Switch.Apply(ctx, b)
+}
+
+func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle {
+	ports := n.pairs
+	ports.Edges = make(map[types.NamespacedName]openflow.EdgePorts, len(n.edges))
+	for pod, a := range n.edges {
+		ports.Edges[pod] = a.ports
+	}
+	b := openflow.Render(p, numbers, ports, n.engineUp)
+	if n.cfg.EditFlows != nil {
+		n.cfg.EditFlows(b)
+	}
+	return b
+}
+
+func (n *Node) describe(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
+	denials := map[uint32]verdict.Denial{}
+	for _, d := range n.render(p, numbers).Denials {
+		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction}
+	}
+	n.directory.Store(verdict.NewDirectory(s.Pods, p, numbers, denials))
+}
+
+// readBack compares what the switch and the engine have with what they should have.
+func (n *Node) readBack(ctx context.Context) (int, error) {
+	present, err := n.cfg.Switch.Dump(ctx)
+	if err != nil {
+		return 0, err
+	}
+	drift := openflow.Drift(n.render(n.current.plan, n.current.numbers), present)
+	if drift.Count() > 0 {
+		return drift.Count(), fmt.Errorf("the switch does not have the flows that were committed: %s", drift)
+	}
+	if h := n.engine.Health(); !h.Healthy && len(n.rules.loaded) > 0 {
+		return 0, errors.Join(errEngine, errors.New(h.Reason))
+	}
+	return 0, nil
+}
+
+var errEngine = errors.New("the engine does not inspect")
+
+type watch struct {
+	began, last time.Time
+	steps       []Step
+}
+
+func (w *watch) lap(name string) {
+	now := time.Now()
+	w.steps = append(w.steps, Step{name, now.Sub(w.last)})
+	w.last = now
+}

@@ -1,0 +1,65 @@
+package verdict
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// Directory says what the numbers in flows and rules, and the addresses in packets, stand for. It is made anew at each sync
+// and never changed.
+type Directory struct {
+	pods     map[netip.Addr]string
+	services map[netip.AddrPort]string
+	ruleSets map[uint16]*plan.RuleSet
+	denials  map[uint32]Denial
+}
+
+// Denial is what a number that the flows wrote into a denied packet's copy stands for.
+type Denial struct {
+	Policies  []string
+	Direction plan.Direction
+}
+
+// NewDirectory makes the directory of what a node has programmed.
+func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials map[uint32]Denial) *Directory {
+	d := &Directory{
+		pods:     make(map[netip.Addr]string, len(pods)),
+		services: map[netip.AddrPort]string{},
+		ruleSets: make(map[uint16]*plan.RuleSet, len(p.RuleSets)),
+		denials:  denials,
+	}
+	for i := range pods {
+		if pods[i].Spec.HostNetwork {
+			continue // its address is the node's
+		}
+		for _, ip := range pods[i].Status.PodIPs {
+			if a, err := netip.ParseAddr(ip.IP); err == nil {
+				d.pods[a] = pods[i].Namespace + "/" + pods[i].Name
+			}
+		}
+	}
+	for _, s := range p.Services {
+		for _, a := range s.Addresses {
+			d.services[netip.AddrPortFrom(a, s.Port)] = s.Service.String()
+		}
+	}
+	for i := range p.RuleSets {
+		if id, ok := n.RuleSets[p.RuleSets[i].Key]; ok {
+			d.ruleSets[id] = &p.RuleSets[i]
+		}
+	}
+	return d
+}
+
+func (d *Directory) pod(a netip.AddrPort) Peer { return Peer{Address: a, Name: d.pods[a.Addr()]} }
+
+func (d *Directory) service(a netip.AddrPort) *Peer {
+	if !a.IsValid() {
+		return nil
+	}
+	return &Peer{Address: a, Name: d.services[a]}
+}

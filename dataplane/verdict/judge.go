@@ -1,0 +1,111 @@
+package verdict
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// Judge makes verdict events. It is for use by one goroutine.
+type Judge struct {
+	// Node is the name that the events carry.
+	Node string
+	// BeforeDNAT, when set, gives the address that the client of a connection through an edge's own Service DNAT sent to, and
+	// an invalid one where there was no DNAT.
+	BeforeDNAT func(client, server netip.AddrPort, protocol string) netip.AddrPort
+
+	told recent
+}
+
+// FromEngine makes the event of what the engine reports, and false when it is nothing new or of no rule set.
+func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
+	set := d.ruleSets[e.VLAN]
+	if set == nil || (e.Alert == nil && e.Drop == nil) || !j.news(e) {
+		return Event{}, false
+	}
+	client, server := e.Src, e.Dst
+	if e.Direction == "to_client" {
+		client, server = server, client
+	}
+	ev := Event{
+		Time: e.Time, Verdict: Deny, Node: j.Node, Policies: set.Policies, Direction: set.Direction, Layer: 7,
+		Protocol: e.Proto, Client: d.pod(client), Server: d.pod(server), Application: e.AppProto, FlowID: e.FlowID,
+	}
+	if set.Audit {
+		ev.Verdict = Audit
+	}
+	if j.BeforeDNAT != nil && set.Direction == plan.Egress {
+		ev.Service = d.service(j.BeforeDNAT(client, server, e.Proto))
+	}
+	ev.HTTP, ev.TLS, ev.DNS = asked(e)
+	ev.Why = why(set, e)
+	return ev, true
+}
+
+// FromFlows makes the event of a connection that the flows denied, and false when it is nothing new.
+func (j *Judge) FromFlows(d *Directory, p engine.DeniedPacket) (Event, bool) {
+	denial, ok := d.denials[p.Number]
+	// A client that gets no answer sends its first packet again: tell of it once.
+	if !ok || !j.told.add(fmt.Sprintf("l4 %s %s %s", p.Proto, p.Src, p.Dst)) {
+		return Event{}, false
+	}
+	return Event{
+		Time: p.Time, Verdict: Deny, Node: j.Node, Policies: denial.Policies, Direction: denial.Direction, Layer: 4,
+		Protocol: p.Proto, Client: d.pod(p.Src), Server: d.pod(p.Dst),
+		Why: []string{fmt.Sprintf("no rule allows %s to port %d from this peer", p.Proto, p.Dst.Port())},
+	}, true
+}
+
+// news tells whether an event is about something new: several rules may speak of one request, and every later packet of a
+// denied connection is reported as dropped.
+func (j *Judge) news(e engine.Event) bool {
+	flow := fmt.Sprintf("flow %d", e.FlowID)
+	if e.Alert == nil || e.TxID < 0 {
+		return j.told.add(flow)
+	}
+	isNew := j.told.add(fmt.Sprintf("%s tx %d", flow, e.TxID))
+	j.told.add(flow)
+	return isNew
+}
+
+func asked(e engine.Event) (*HTTP, *TLS, *DNS) {
+	switch {
+	case e.HTTP != nil:
+		return &HTTP{Version: httpVersion(e.HTTP.Version), Method: e.HTTP.Method, Path: e.HTTP.URL, Host: e.HTTP.Host}, nil, nil
+	case e.TLS != nil:
+		return nil, &TLS{ServerName: e.TLS.ServerName}, nil
+	case e.DNS != nil:
+		return nil, nil, &DNS{Names: queryNames(e.DNS)}
+	}
+	return nil, nil, nil
+}
+
+// recent remembers the last few thousand strings.
+type recent struct {
+	seen  map[string]struct{}
+	order []string
+}
+
+const remembered = 8192
+
+// add tells whether s is new.
+func (r *recent) add(s string) bool {
+	if _, ok := r.seen[s]; ok {
+		return false
+	}
+	if r.seen == nil {
+		r.seen = map[string]struct{}{}
+	}
+	if len(r.order) >= remembered {
+		for _, old := range r.order[:remembered/2] {
+			delete(r.seen, old)
+		}
+		r.order = slices.Clone(r.order[remembered/2:])
+	}
+	r.seen[s] = struct{}{}
+	r.order = append(r.order, s)
+	return true
+}

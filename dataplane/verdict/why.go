@@ -1,0 +1,130 @@
+package verdict
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
+
+// why has a sentence for each entry that might have allowed what the event is about.
+func why(set *plan.RuleSet, e engine.Event) []string {
+	if e.HTTP == nil && e.TLS == nil && e.DNS == nil {
+		return []string{whyGate(set, e)}
+	}
+	var all []string
+	for _, r := range requests(e) {
+		for _, text := range whyNot(set.Entries, r) {
+			if !slices.Contains(all, text) {
+				all = append(all, text)
+			}
+		}
+	}
+	return all
+}
+
+func whyNot(entries []l7.Entry, r l7.Request) []string {
+	if len(entries) == 0 {
+		return []string{"no rule allows this peer and port"}
+	}
+	var all []string
+	for _, entry := range entries {
+		if entry.HTTP != nil && len(entry.HTTP.Headers) > 0 {
+			// The engine does not report headers: when all else is satisfied, they are what the request lacks.
+			plain := *entry.HTTP
+			plain.Headers = nil
+			if l7.Allows([]l7.Entry{{HTTP: &plain}}, r) {
+				all = append(all, entry.Rule+": it lacks "+headers(entry.HTTP.Headers))
+				continue
+			}
+			entry.HTTP = &plain
+		}
+		for _, reason := range l7.Explain([]l7.Entry{entry}, r) {
+			all = append(all, reason.String())
+		}
+	}
+	return all
+}
+
+func headers(wanted []l7.HeaderMatch) string {
+	texts := make([]string, len(wanted))
+	for i, h := range wanted {
+		switch {
+		case h.Present:
+			texts[i] = "the header " + h.Name
+		case h.Regex != "":
+			texts[i] = "a header " + h.Name + " that matches " + h.Regex
+		default:
+			texts[i] = "the header " + h.Name + ": " + h.Exact
+		}
+	}
+	return strings.Join(texts, ", or ")
+}
+
+// whyGate explains a denial of which no request is known.
+func whyGate(set *plan.RuleSet, e engine.Event) string {
+	switch {
+	case len(set.Entries) == 0:
+		return "no rule allows this peer and port"
+	case e.AppProto == "" || e.AppProto == "failed":
+		return "the protocol is not identified, and only " + protocols(set.Entries) + " is allowed"
+	default:
+		return "the protocol is " + e.AppProto + ", and only " + protocols(set.Entries) + " is allowed"
+	}
+}
+
+func protocols(entries []l7.Entry) string {
+	var all []string
+	for _, e := range entries {
+		name := e.Protocol
+		switch {
+		case e.HTTP != nil:
+			name = "http"
+		case e.GRPC != nil:
+			name = "grpc"
+		case e.TLS != nil:
+			name = "tls"
+		case e.DNS != nil:
+			name = "dns"
+		}
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, " or ")
+}
+
+// requests are what the event is about, in the evaluator's terms: one request, one handshake, or each query of a message.
+func requests(e engine.Event) []l7.Request {
+	switch {
+	case e.HTTP != nil:
+		return []l7.Request{{
+			Protocol: l7.ProtocolHTTP, Version: httpVersion(e.HTTP.Version), Method: e.HTTP.Method, Target: e.HTTP.URL, Host: e.HTTP.Host,
+		}}
+	case e.TLS != nil:
+		return []l7.Request{{Protocol: l7.ProtocolTLS, ServerName: e.TLS.ServerName}}
+	case e.DNS != nil:
+		var all []l7.Request
+		for _, name := range queryNames(e.DNS) {
+			all = append(all, l7.Request{Protocol: l7.ProtocolDNS, Name: name})
+		}
+		return all
+	}
+	return nil
+}
+
+func queryNames(d *engine.DNS) []string {
+	names := make([]string, len(d.Queries))
+	for i, q := range d.Queries {
+		names[i] = strings.ToLower(strings.TrimSuffix(q.Name, "."))
+	}
+	return names
+}
+
+// httpVersion gives "1" or "2" of the engine's "HTTP/1.1" or "2".
+func httpVersion(v string) string {
+	major, _, _ := strings.Cut(strings.TrimPrefix(v, "HTTP/"), ".")
+	return major
+}

@@ -1,0 +1,238 @@
+// Package lab runs Meerkat's data plane on one machine without a cluster: each node and each Pod is a network namespace, and
+// Open vSwitch and Suricata are the real ones.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/dataplane/manifests"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+// Options say what a lab is like. Name is required.
+type Options struct {
+	// Name tells labs apart: 1 to 32 lower-case letters, digits and hyphens.
+	Name string
+	// Nodes is how many there are; 0 stands for 1.
+	Nodes int
+	// StateDir keeps the lab's files, below it in a directory of the lab's name; "" stands for DefaultStateDir.
+	StateDir string
+	// Progress is told in a few words what is being done, for what takes longer than a moment.
+	Progress func(what string)
+	// OnVerdict is told every verdict event.
+	OnVerdict func(verdict.Event)
+	// EditFlows, when set, may change flows before they are programmed. Tests use it to break the pipeline.
+	EditFlows func(*openflow.Bundle)
+	// EngineSettings are sections of suricata.yaml that win over the usual ones. Tests use it to break the engine.
+	EngineSettings string
+	Log            logr.Logger
+}
+
+// DefaultStateDir is where labs keep their files. Short, since Unix socket addresses are.
+const DefaultStateDir = "/run/meerkat/lab"
+
+// Dir is the directory of a lab's files.
+func Dir(stateDir, name string) string { return filepath.Join(stateDir, name) }
+
+// Lab is a running lab. Its methods may be called from several goroutines, but one Apply runs at a time.
+type Lab struct {
+	opts     Options
+	dir      string
+	net      *network.Network
+	recorder *traffic.Recorder
+	began    time.Time
+
+	mu      sync.Mutex // held by Apply and Close
+	cluster *cluster
+	nodes   map[string]*labNode
+	servers map[types.NamespacedName]*traffic.Server
+	refused error // of the last Apply
+
+	verdictsMu sync.Mutex
+	verdicts   []verdict.Event
+}
+
+// New builds a lab without Pods: its nodes with their bridges, switches and engines. On an error nothing is left behind.
+func New(ctx context.Context, opts Options) (*Lab, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	l := &Lab{
+		opts: opts, dir: Dir(opts.StateDir, opts.Name), recorder: traffic.NewRecorder(), began: time.Now(),
+		cluster: newCluster(opts.Nodes), nodes: map[string]*labNode{}, servers: map[types.NamespacedName]*traffic.Server{},
+	}
+	var err error
+	if l.net, err = network.New(opts.Name, l.dir); err != nil {
+		return nil, err
+	}
+	if err := l.startNodes(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (o *Options) complete() error {
+	o.Nodes = max(o.Nodes, 1)
+	if o.StateDir == "" {
+		o.StateDir = DefaultStateDir
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+	return nil
+}
+
+// startNodes starts the nodes side by side.
+func (l *Lab) startNodes(ctx context.Context) error {
+	l.opts.Progress(fmt.Sprintf("starting Open vSwitch and Suricata for %d node(s)", l.opts.Nodes))
+	var wait sync.WaitGroup
+	started := make([]*labNode, len(l.cluster.nodes))
+	errs := make([]error, len(l.cluster.nodes))
+	for i, name := range l.cluster.nodes {
+		if err := l.net.AddNode(name, nodeNetwork(i)); err != nil {
+			return err
+		}
+		made, _ := l.net.Node(name)
+		l.cluster.addresses[name] = append(gateways(i), made.Addresses...)
+		wait.Go(func() { started[i], errs[i] = l.startNode(ctx, name) })
+	}
+	wait.Wait()
+	for i, name := range l.cluster.nodes {
+		if started[i] != nil {
+			l.nodes[name] = started[i]
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Apply makes objects part of the lab, as `kubectl apply` would, and returns once every node does what they say.
+func (l *Lab) Apply(ctx context.Context, objects *manifests.Objects) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.cluster.add(objects); err != nil {
+		return err
+	}
+	if err := l.addPods(ctx); err != nil {
+		return err
+	}
+	return l.sync(ctx)
+}
+
+// Delete takes objects out of the lab again; only kinds and names matter.
+func (l *Lab) Delete(ctx context.Context, objects *manifests.Objects) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gone := l.cluster.remove(objects)
+	err := l.sync(ctx) // releases the Pods before they go
+	for _, pod := range gone {
+		err = errors.Join(err, l.removePod(pod))
+	}
+	return errors.Join(err, l.net.SetServices(l.cluster.serviceMaps()))
+}
+
+// sync makes every node do what the objects say.
+func (l *Lab) sync(ctx context.Context) error {
+	if err := errors.Join(l.net.SetServices(l.cluster.serviceMaps()), l.writeHosts()); err != nil {
+		return err
+	}
+	var wait sync.WaitGroup
+	errs := make([]error, len(l.cluster.nodes))
+	for i, name := range l.cluster.nodes {
+		n := l.nodes[name]
+		snapshot := l.cluster.snapshot(name)
+		wait.Go(func() { errs[i] = n.sync(ctx, snapshot) })
+	}
+	wait.Wait()
+	l.refused = errors.Join(errs...)
+	return l.refused
+}
+
+// addPods makes the namespaces of new Pods and starts their servers.
+func (l *Lab) addPods(ctx context.Context) error {
+	for _, pod := range sorted(l.cluster.pods) {
+		key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+		if _, ok := l.servers[key]; ok || pod.Spec.HostNetwork {
+			continue
+		}
+		if err := l.addPod(ctx, &pod); err != nil {
+			return fmt.Errorf("Pod %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) addPod(_ context.Context, pod *corev1.Pod) error {
+	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	var addresses []netip.Addr
+	for _, ip := range pod.Status.PodIPs {
+		a, err := netip.ParseAddr(ip.IP)
+		if err != nil {
+			return fmt.Errorf("status.podIPs: %w", err)
+		}
+		addresses = append(addresses, a)
+	}
+	if err := l.net.AddPod(network.PodSpec{
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: podMTU,
+	}); err != nil {
+		return err
+	}
+	server, err := l.serve(pod)
+	if err != nil {
+		return err
+	}
+	l.servers[key] = server
+	return nil
+}
+
+func (l *Lab) removePod(pod types.NamespacedName) error {
+	err := l.servers[pod].Close()
+	delete(l.servers, pod)
+	return errors.Join(err, l.net.RemovePod(pod.Namespace, pod.Name))
+}
+
+// Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.
+func (l *Lab) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opts.Progress("taking the lab down")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var errs []error
+	for _, n := range l.nodes {
+		errs = append(errs, n.close(ctx))
+	}
+	for _, s := range l.servers {
+		errs = append(errs, s.Close())
+	}
+	errs = append(errs, l.net.Destroy())
+	_ = os.Remove(l.opts.StateDir) // when it is empty now
+	return errors.Join(errs...)
+}
+
+// Snapshot is what a single node would see of objects, with the addresses that a lab would give. It is pure.
+func Snapshot(objects *manifests.Objects) (plan.Snapshot, error) {
+	c := newCluster(1)
+	if err := c.add(objects); err != nil {
+		return plan.Snapshot{}, err
+	}
+	c.addresses[c.nodes[0]] = gateways(0)
+	return c.snapshot(c.nodes[0]), nil
+}

@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/node"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+// labNode is one node: its own Open vSwitch, and the data plane as an agent would run it.
+type labNode struct {
+	name   string
+	ovs    *ovsdaemon.Daemons
+	plane  *node.Node
+	mu     sync.Mutex
+	report *node.Report
+	err    error
+}
+
+// podMTU is what the lab's Pods have, in bytes.
+const podMTU = 1500
+
+func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
+	n := &labNode{name: name}
+	dir := filepath.Join(l.dir, name)
+	var err error
+	n.ovs, err = ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: filepath.Join(dir, "ovs"), Netns: l.net.NodeNetns(name)})
+	if err != nil {
+		return nil, err
+	}
+	n.plane, err = node.Start(ctx, node.Config{
+		Name:      name,
+		Netns:     l.net.NodeNetns(name),
+		StateDir:  dir,
+		Switch:    &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace},
+		MTU:       podMTU,
+		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: l.opts.EngineSettings},
+		Locate:    l.locate,
+		OnVerdict: l.addVerdict,
+		EditFlows: l.opts.EditFlows,
+		Log:       l.opts.Log.WithValues("node", name),
+	})
+	if err != nil {
+		return nil, errors.Join(err, n.ovs.Stop())
+	}
+	return n, nil
+}
+
+func (l *Lab) locate(pod types.NamespacedName) (attach.Target, bool) {
+	p, ok := l.cluster.pods[pod]
+	return attach.Target{UID: string(p.UID), Netns: l.net.PodNetns(pod.Namespace, pod.Name), Interface: "eth0"}, ok
+}
+
+func (n *labNode) sync(ctx context.Context, s plan.Snapshot) error {
+	report, err := n.plane.Sync(ctx, s)
+	for _, failed := range report.Failed {
+		err = errors.Join(err, failed)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.report, n.err = report, err
+	return err
+}
+
+func (n *labNode) close(ctx context.Context) error {
+	return errors.Join(n.plane.Close(ctx), n.ovs.Stop())
+}
+
+func (l *Lab) addVerdict(e verdict.Event) {
+	l.verdictsMu.Lock()
+	l.verdicts = append(l.verdicts, e)
+	l.verdictsMu.Unlock()
+	if l.opts.OnVerdict != nil {
+		l.opts.OnVerdict(e)
+	}
+}

@@ -1,0 +1,97 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/dataplane/manifests"
+)
+
+// add makes objects part of the cluster. Nothing is added when one of them cannot be.
+func (c *cluster) add(o *manifests.Objects) error {
+	var errs []error
+	for _, ns := range o.Namespaces {
+		c.addNamespace(ns)
+	}
+	for _, p := range o.Pods {
+		errs = append(errs, c.addPod(p))
+	}
+	for _, s := range o.Services {
+		errs = append(errs, c.addService(s))
+	}
+	for _, s := range o.EndpointSlices {
+		c.ensureNamespace(s.Namespace)
+		c.slices[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = s
+	}
+	for _, p := range o.L7Policies {
+		c.ensureNamespace(p.Namespace)
+		key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+		p.Generation = c.policies[key].Generation + 1
+		c.policies[key] = p
+	}
+	return errors.Join(errs...)
+}
+
+// remove takes objects out and gives the Pods among them that were there.
+func (c *cluster) remove(o *manifests.Objects) []types.NamespacedName {
+	var pods []types.NamespacedName
+	for _, p := range o.Pods {
+		key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+		if old, ok := c.pods[key]; ok {
+			pods = append(pods, key)
+			for _, ip := range old.Status.PodIPs {
+				if a, err := netip.ParseAddr(ip.IP); err == nil {
+					delete(c.taken, a)
+				}
+			}
+			delete(c.pods, key)
+		}
+	}
+	for _, s := range o.Services {
+		delete(c.services, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+	}
+	for _, s := range o.EndpointSlices {
+		delete(c.slices, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+	}
+	for _, p := range o.L7Policies {
+		delete(c.policies, types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+	}
+	return pods
+}
+
+// nodeNetwork gives a node's Pod networks, one a family.
+func nodeNetwork(node int) []netip.Prefix {
+	var all []netip.Prefix
+	for _, f := range families {
+		all = append(all, podNetwork(node, f))
+	}
+	return all
+}
+
+// gateways are a node's own addresses in its Pod networks: the first of each.
+func gateways(node int) []netip.Addr {
+	var all []netip.Addr
+	for _, p := range nodeNetwork(node) {
+		all = append(all, p.Addr().Next())
+	}
+	return all
+}
+
+// containerPorts lists a Pod's ports.
+func containerPorts(pod *corev1.Pod) []corev1.ContainerPort {
+	var all []corev1.ContainerPort
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		all = append(all, c.Ports...)
+	}
+	return all
+}
+
+// portString is a Service port as `kubectl get services` prints it, with its target.
+func portString(p corev1.ServicePort) string {
+	return fmt.Sprintf("%d/%s -> %s", p.Port, p.Protocol, p.TargetPort.String())
+}

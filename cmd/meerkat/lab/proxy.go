@@ -1,0 +1,78 @@
+package lab
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
+)
+
+// serviceMaps is what kube-proxy on the lab's nodes works from: every Service port with its ready endpoints.
+func (c *cluster) serviceMaps() []network.ServiceMap {
+	all := endpointSlices(sorted(c.services), sorted(c.pods), sorted(c.slices))
+	var maps []network.ServiceMap
+	for _, svc := range sorted(c.services) {
+		if svc.Spec.ClusterIP == corev1.ClusterIPNone || svc.Spec.Type == corev1.ServiceTypeExternalName {
+			continue
+		}
+		for _, p := range svc.Spec.Ports {
+			maps = append(maps, network.ServiceMap{
+				Name:          svc.Namespace + "/" + svc.Name + ":" + p.Name,
+				Protocol:      string(p.Protocol),
+				Port:          uint16(p.Port),
+				NodePort:      uint16(p.NodePort),
+				Addresses:     parseAddresses(svc.Spec.ClusterIPs),
+				Affinity:      svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+				InternalLocal: svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+				ExternalLocal: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+				Endpoints:     endpointsOf(&svc, p, all),
+			})
+		}
+	}
+	return maps
+}
+
+func endpointsOf(svc *corev1.Service, port corev1.ServicePort, all []discoveryv1.EndpointSlice) []network.Endpoint {
+	var found []network.Endpoint
+	for _, s := range all {
+		if s.Namespace != svc.Namespace || s.Labels[discoveryv1.LabelServiceName] != svc.Name {
+			continue
+		}
+		for _, p := range s.Ports {
+			if p.Port == nil || (p.Name != nil && *p.Name != port.Name) {
+				continue
+			}
+			found = append(found, endpointsAt(s.Endpoints, uint16(*p.Port))...)
+		}
+	}
+	return found
+}
+
+func endpointsAt(endpoints []discoveryv1.Endpoint, port uint16) []network.Endpoint {
+	var found []network.Endpoint
+	for _, e := range endpoints {
+		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+			continue
+		}
+		for _, a := range parseAddresses(e.Addresses) {
+			endpoint := network.Endpoint{AddrPort: netip.AddrPortFrom(a, port)}
+			if e.NodeName != nil {
+				endpoint.Node = *e.NodeName
+			}
+			found = append(found, endpoint)
+		}
+	}
+	return found
+}
+
+func parseAddresses(texts []string) []netip.Addr {
+	var all []netip.Addr
+	for _, t := range texts {
+		if a, err := netip.ParseAddr(t); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
+}

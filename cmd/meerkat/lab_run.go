@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+	"github.com/meerkat-dev/meerkat/dataplane/manifests"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+func newLabRun(f *labFlags) *cobra.Command {
+	var output, verdicts string
+	c := &cobra.Command{
+		Use:   "run SCENARIO...",
+		Short: "Build a lab, do what scenario files say, and tell what passed and what was denied",
+		Long: `run builds a lab for each scenario file, applies its manifests, does its steps, prints a table of what passed and what was
+denied, by which rule and why, and takes the lab down again. A denial counts only when the server never received the request and
+a verdict event names the policy.
+
+` + exitCodes,
+		Example: `  meerkat lab run test/scenarios/storefront/scenario.yaml
+  meerkat lab run scenarios/*/scenario.yaml -o json > report.json
+  meerkat lab run scenario.yaml --verdicts verdicts.jsonl`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError(errors.New("name at least one scenario file"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return runScenarios(c.Context(), f, args, output, verdicts)
+		},
+	}
+	c.Flags().StringVar(&verdicts, "verdicts", "", "write verdict events to this file, one JSON object a line")
+	outputFlag(c, &output, "table", "json")
+	return c
+}
+
+// prepared is a scenario whose files have all been read.
+type prepared struct {
+	*scenario.Scenario
+	objects *manifests.Objects
+}
+
+// prepare reads all files of all scenarios first: nothing is begun when one of them is wrong.
+func prepare(files []string) ([]prepared, error) {
+	var all []prepared
+	var errs []error
+	for _, file := range files {
+		s, err := scenario.Load(file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		objects, err := manifests.Load(s.Manifests...)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, prepared{s, objects})
+	}
+	return all, usageError(errors.Join(errs...))
+}
+
+func runScenarios(ctx context.Context, f *labFlags, files []string, output, verdictsFile string) error {
+	scenarios, err := prepare(files)
+	if err != nil {
+		return err
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	events := io.Discard
+	if verdictsFile != "" {
+		file, err := os.Create(verdictsFile)
+		if err != nil {
+			return usageError(err)
+		}
+		defer file.Close() //nolint:errcheck // written line by line
+		events = file
+	}
+	var reports []*scenario.Report
+	passed := true
+	for i := range scenarios {
+		report, err := runScenario(ctx, f, &scenarios[i], events)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		passed = passed && report.Passed()
+		reports = append(reports, report)
+		if output == "table" {
+			width, color := terminal()
+			if err := report.WriteTable(os.Stdout, scenario.TableOptions{Width: width, Color: color}); err != nil {
+				return err
+			}
+		}
+	}
+	if output == "json" {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		if err := e.Encode(reports); err != nil {
+			return err
+		}
+	}
+	if !passed {
+		return exitError{exitUnexpected, nil}
+	}
+	return nil
+}
+
+// runScenario builds the lab, runs the scenario, and takes the lab down, also when ctx ends early.
+func runScenario(ctx context.Context, f *labFlags, s *prepared, events io.Writer) (report *scenario.Report, err error) {
+	say := progress(ctx)
+	say(fmt.Sprintf("scenario %s", s.Name))
+	opts := f.options(f.nameOr(fmt.Sprintf("run-%d", os.Getpid())))
+	opts.Nodes, opts.Progress = s.Nodes, say
+	opts.OnVerdict = func(e verdict.Event) { _ = json.NewEncoder(events).Encode(e) }
+	l, err := lab.New(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	say(fmt.Sprintf("applying %d Pods, %d Services, %d policies", len(s.objects.Pods), len(s.objects.Services), len(s.objects.L7Policies)))
+	if err := l.Apply(ctx, s.objects); err != nil {
+		return nil, err
+	}
+	return scenario.Run(ctx, s.Scenario, l.World(), scenario.Options{Progress: os.Stderr}), nil
+}

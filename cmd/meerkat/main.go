@@ -1,0 +1,61 @@
+// Command meerkat tests and explains Layer-7 policies without a cluster: it renders what they become, and runs them on real
+// traffic in a lab on one machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	// The first Ctrl-C cancels the context, and everything is taken down in order; the second ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	go func() { <-ctx.Done(); stop() }()
+
+	err := newRoot().ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var failure exitError
+	if errors.As(err, &failure) {
+		if failure.error != nil {
+			fmt.Fprintln(os.Stderr, "meerkat:", failure.error)
+		}
+		return failure.code
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "meerkat: interrupted; everything is cleaned up")
+		return exitInterrupted
+	}
+	fmt.Fprintln(os.Stderr, "meerkat:", err)
+	return exitUnable
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "meerkat",
+		Short: "Test and explain Layer-7 policies on real traffic, without a cluster",
+		Long: `meerkat reads Kubernetes YAML with L7Policy objects. It shows the Suricata rules and Open vSwitch flows that they become
+(render), and runs them on real traffic in a lab of network namespaces on this machine (lab).
+
+` + exitCodes,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	})
+	root.AddCommand(newRender(), newLab(), newVersion())
+	return root
+}

@@ -84,6 +84,6 @@ WRAPPER
   [ "$(suricata_major "$cache/bin/suricata")" -ge 8 ] || die "Suricata in $tree does not answer as version 8; remove $cache and run this again"
 }
 
-packages openvswitch-switch ethtool curl tcpdump iproute2 ca-certificates procps
+packages openvswitch-switch nftables ethtool curl tcpdump iproute2 ca-certificates procps
 [ "${1:-}" != bench ] || packages haproxy wrk
 suricata

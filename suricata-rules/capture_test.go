@@ -137,6 +137,13 @@ func (k *conn) send(data []byte) {
 	k.packet(false, layers.TCP{Seq: k.answer, Ack: k.seq + uint32(len(k.sent)), ACK: true}, nil)
 }
 
+// again sends all bytes from that one on once more.
+func (k *conn) again(from int) {
+	for ; from < len(k.sent); from += 30000 {
+		k.segment(from, min(from+30000, len(k.sent)))
+	}
+}
+
 func (k *conn) segment(from, to int) {
 	n := k.packet(true, layers.TCP{Seq: k.seq + uint32(from), Ack: k.answer, ACK: true, PSH: true}, k.sent[from:to])
 	k.segments = append(k.segments, segment{from, to, n})

@@ -7,7 +7,7 @@ import "github.com/meerkat-dev/meerkat/dataplane/l7"
 func common() Compiled {
 	c := compiler{next: 1} // the engine has no sid 0
 	for _, p := range judged {
-		c.begin(p, unset(bitOK, bitSane))
+		c.begin(p, unset(bitOK, bitSane, bitHosted))
 	}
 	for _, p := range wholesale {
 		c.begin(p, "")
@@ -36,14 +36,13 @@ const (
 	// noDoubles: each of these fields stands at most once, and not both of those that tell a body's length.
 	noDoubles = `^(?!` + anyLine + `(?i:(host|content-length|transfer-encoding)):[^\n]*+\n` + anyLine + `(?i:\1):)` +
 		`(?!(?=` + anyLine + `(?i:content-length):)` + anyLine + `(?i:transfer-encoding):)`
-	// headerBlock: lines of "name:value", none of them folded, then the empty line, then perhaps trailers.
+	// headerBlock: lines of "name:value", none of them folded, then the empty line. Trailers may follow, or a part of them.
 	blanks        = `[ \t]*+`
 	contentLength = `(?i:content-length):` + blanks + `[0-9]{1,18}` + blanks
 	plainField    = `(?!(?i:content-length|transfer-encoding):)` + tokenChars + `++:[^\r\n\x00]*+`
 	chunked       = `(?i:transfer-encoding):` + blanks + `(?i:chunked)` + blanks
-	trailers      = `\r?\n(?:(?:` + plainField + `\r?\n)*+\r?\n)?\z`
-	headerBlock   = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `|` + chunked + `)\r?\n)*+` + trailers
-	headerBlock0  = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `)\r?\n)*+` + trailers // HTTP/1.0 has no chunks
+	headerBlock   = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `|` + chunked + `)\r?\n)*+\r?\n`
+	headerBlock0  = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `)\r?\n)*+\r?\n` // HTTP/1.0 has no chunks
 )
 
 func (c *compiler) saneHTTP1() {
@@ -51,10 +50,30 @@ func (c *compiler) saneHTTP1() {
 	requestLine := "^" + anyLiteral(l7.HTTP1Methods()) + ` [!-~\x80-\xff]++ HTTP\/1\.`
 	for version, block := range []string{headerBlock0, headerBlock} {
 		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+string(rune('0'+version))+`\z`)+
-			"http.header.raw; "+pcre(block)+set(bitSane)+"noalert; "+second,
+			"http.header.raw; "+pcre(block)+set(bitSane)+unset(bitHold)+"noalert; "+second,
 			Meaning{Kind: Gate, Protocol: "http1", Detail: "recognises well-formed requests"})
 	}
+	c.hold()
+	// HTTP/0.9 is a line and no more, so it must be stopped as soon as there is a line.
+	c.enforced("http1", "http1", "http.request_line; "+notPCRE(requestLine+`[01]\z`), "the request line is not well-formed")
 	c.insane("http1", "http1:request_body", "")
+}
+
+// hold keeps requests back that are complete, but that the engine does not judge yet. Its parser finishes a request without a
+// body only when it knows whether another one follows. If the segment that ends such a request also holds the beginning of a
+// line, that takes until the line ends: a client that does not end it would have its request served unjudged. Held segments
+// are dropped, and pass when the client sends them again after the judgement.
+//
+// That the header is complete shows in http.host alone, which the parser fills in at that moment, if it can. So requests are
+// held also while no Host field has arrived that it will surely understand.
+func (c *compiler) hold() {
+	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "holds what is not yet judged; it passes when it is sent again"}
+	c.detect("alert http1", toServer+"http.request_header; "+pcre(`^(?i:host): [A-Za-z0-9._-]{1,255}(?:\x3a[0-9]{1,5})?\z`)+
+		set(bitHosted)+"noalert; "+second, meaning)
+	unjudged := toServer + isset(bitEnforce) + isnotset(bitSane)
+	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+set(bitHold)+"noalert; "+third, meaning)
+	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted)+set(bitHold)+"noalert; "+third, meaning)
+	c.detect("drop:packet tcp", toServer+isset(bitHold)+"dsize:>0; noalert; "+third, meaning)
 }
 
 // pseudoHeaders: first the pseudo-header fields, each once, all that a request needs, then ordinary ones (RFC 9113, 8.3).
@@ -64,7 +83,8 @@ const pseudoHeaders = `^(?:\r\n)?(?!(?::[a-z]+\r\n){0,4}?(:[a-z]+)\r\n(?::[a-z]+
 func (c *compiler) saneHTTP2() {
 	c.detect("alert http2", toServer+http2Headers+unset(bitOK, bitSane)+"noalert; "+first,
 		Meaning{Kind: Gate, Protocol: "http2", Detail: "begins the judgement of a request"})
-	c.detect("alert http2", toServer+"http.header_names; "+pcre(pseudoHeaders)+set(bitSane)+"noalert; "+second,
+	c.detect("alert http2", toServer+"http.method; "+pcre(`^(?!CONNECT\z)`+tokenChars+`++\z`)+
+		"http.header_names; "+pcre(pseudoHeaders)+set(bitSane)+"noalert; "+second,
 		Meaning{Kind: Gate, Protocol: "http2", Detail: "recognises well-formed requests"})
 	c.detect("alert http2", toServer+"http.request_header; "+pcre(`[\r\n\x00]`)+unset(bitSane)+"noalert; "+third,
 		Meaning{Kind: Gate, Protocol: "http2", Detail: "finds line breaks in header fields"})
@@ -72,11 +92,13 @@ func (c *compiler) saneHTTP2() {
 }
 
 func (c *compiler) insane(protocol, head, conditions string) {
-	detail := "the request is not well-formed, or is one that servers read in different ways"
-	c.detect("drop "+head, toServer+isset(bitEnforce)+isnotset(bitSane)+conditions+last,
-		Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
-	c.detect("alert "+head, toServer+isset(bitAudit)+isnotset(bitSane)+conditions+set(bitSane)+last,
-		Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
+	c.enforced(protocol, head, isnotset(bitSane)+conditions, "the request is not well-formed, or is one that servers read in different ways")
+}
+
+// enforced adds a rule that drops the connection where the rule set enforces, and one that reports where it does not.
+func (c *compiler) enforced(protocol, head, conditions, detail string) {
+	c.detect("drop "+head, toServer+isset(bitEnforce)+conditions+last, Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
+	c.detect("alert "+head, toServer+isset(bitAudit)+conditions+set(bitSane)+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
 }
 
 // Anomalies after which the engine may no longer see what the server sees.
@@ -94,9 +116,7 @@ var (
 
 func (c *compiler) anomalies(protocol, prefix string, events []string) {
 	for _, event := range events {
-		option := "app-layer-event:" + prefix + "." + event + "; "
-		detail := "the connection has an anomaly after which the engine cannot judge it: " + event
-		c.detect("drop "+protocol, toServer+isset(bitEnforce)+option+last, Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
-		c.detect("alert "+protocol, toServer+isset(bitAudit)+option+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
+		c.enforced(protocol, protocol, "app-layer-event:"+prefix+"."+event+"; ",
+			"the connection has an anomaly after which the engine cannot judge it: "+event)
 	}
 }

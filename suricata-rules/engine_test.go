@@ -91,8 +91,8 @@ var (
 	loadedRules = regexp.MustCompile(`(\d+) signatures processed`)
 	failedRules = regexp.MustCompile(`([1-9]\d*) rules failed`)
 	complaints  = regexp.MustCompile(`(?m)^(Error|E|Warning|W): .*`)
-	// untested is what the engine says of each vlan.id in a firewall rule.
-	untested = regexp.MustCompile(`keyword 'vlan.id' has not been tested for firewall rules`)
+	// untested is what the engine says of some keywords in firewall rules.
+	untested = regexp.MustCompile(`keyword '(vlan.id|stream_size)' has not been tested for firewall rules`)
 )
 
 // checkLoaded fails unless the engine loaded every rule, without complaint.
@@ -122,6 +122,8 @@ func load(t testing.TB, f Files) {
 type event struct {
 	Type   string `json:"event_type"`
 	Packet int    `json:"pcap_cnt"` // from 1
+	Source string `json:"src_ip"`
+	Dest   string `json:"dest_ip"`
 	Tx     *int   `json:"tx_id"`
 	Alert  struct {
 		SID    uint32 `json:"signature_id"`

@@ -8,9 +8,11 @@ const (
 	bitEnforce = "enforce" // the rule set enforces
 	bitAudit   = "audit"   // the rule set only reports
 	bitUDP     = "udp"     // a denial drops the packet, not the flow: one socket asks for many names
-	bitTold    = "told"    // that the protocol is not allowed was reported
+	bitTold    = "told"    // whether the protocol is allowed is known, or was reported
 	bitOK      = "ok"      // an entry allows the present request
 	bitSane    = "sane"    // the present request is well-formed
+	bitHosted  = "hosted"  // the present request's Host field has arrived
+	bitHold    = "hold"    // the present request is complete and not yet judged
 )
 
 func set(bits ...string) string      { return bitOptions("set", bits) }
@@ -37,6 +39,7 @@ func (c *compiler) gate(s sorted) {
 		mode = bitAudit
 	}
 	if len(c.rs.Entries) > 0 {
+		c.unidentified()
 		c.accept("tcp", "dsize:0; ", "", "packets without payload", c.bit(), mode)
 		c.accept("icmp", "itype:3; ", "", "ICMP errors", mode)
 		c.accept("icmpv6", "itype:<5; ", "", "ICMPv6 errors", mode)
@@ -44,13 +47,23 @@ func (c *compiler) gate(s sorted) {
 	for _, p := range s.allowed() {
 		for _, l4 := range p.transports {
 			bits := []string{c.bit(), mode}
-			if l4 == "udp" {
+			if l4 == "tcp" {
+				bits = append(bits, bitTold)
+			} else {
 				bits = append(bits, bitUDP)
 			}
 			c.accept(l4, "app-layer-protocol:"+p.name+"; ", p.name, "connections identified as "+p.name, bits...)
 		}
 	}
 	c.others(mode)
+}
+
+// unidentified reports, when the client ends a connection, that it sent something that was never identified.
+func (c *compiler) unidentified() {
+	for _, flag := range []string{"F", "R"} {
+		c.firewall("accept:hook,alert tcp:all", c.vlan()+toServer+"flags:"+flag+"+; dsize:0; stream_size:client,>,1; "+
+			isnotset(bitTold)+set(bitTold), Meaning{Kind: c.deny(), Detail: "the connection's protocol was not identified"})
+	}
 }
 
 func (c *compiler) accept(l4, condition, protocol, what string, bits ...string) {

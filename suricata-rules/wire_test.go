@@ -23,6 +23,8 @@ type asked struct {
 	malformed string
 	// judged is where in the stream of bytes the engine knows enough: the end of the header.
 	judged int
+	// from is where it begins.
+	from int
 }
 
 func (a asked) allowed(entries []l7.Entry) bool {
@@ -33,8 +35,8 @@ func (a asked) allowed(entries []l7.Entry) bool {
 func (g generator) http1(requests []asked) []byte {
 	var b bytes.Buffer
 	for i := range requests {
-		r := &requests[i]
-		g.writeHTTP1(&b, r)
+		requests[i].from = b.Len()
+		g.writeHTTP1(&b, &requests[i])
 	}
 	return b.Bytes()
 }
@@ -111,6 +113,7 @@ func (g generator) http2(t testing.TB, requests []asked) []byte {
 		if g.oneIn(6) {
 			check(f.WritePriority(stream+200, http2.PriorityParam{Weight: 15}))
 		}
+		r.from = b.Len()
 		block.Reset()
 		field := func(name, value string) {
 			check(enc.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: g.oneIn(4)}))

@@ -71,7 +71,7 @@ type L7PolicySpec struct {
 
 	// failurePolicy says what happens to connections whose rules have l7 while the engine does not inspect, because it has
 	// failed, hangs or starts: Closed (the default) drops them, Open lets them pass uninspected. Where several policies govern a
-	// port, they pass only if all of them say Open.
+	// port, they pass only if all of them say Open. In mode Audit they pass in any case.
 	// +kubebuilder:default=Closed
 	// +optional
 	FailurePolicy FailurePolicy `json:"failurePolicy,omitempty"`

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -77,8 +76,7 @@ func needRoot() error {
 }
 
 // progress prints what is being done, with the time since the command began.
-func progress(ctx context.Context) func(string) {
-	_ = ctx
+func progress() func(string) {
 	clock := newClock()
 	return func(what string) { fmt.Fprintf(os.Stderr, "[%5.1fs] %s\n", clock(), what) }
 }

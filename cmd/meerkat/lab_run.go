@@ -12,7 +12,6 @@ import (
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
-	"github.com/meerkat-dev/meerkat/dataplane/manifests"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
@@ -44,36 +43,10 @@ a verdict event names the policy.
 	return c
 }
 
-// prepared is a scenario whose files have all been read.
-type prepared struct {
-	*scenario.Scenario
-	objects *manifests.Objects
-}
-
-// prepare reads all files of all scenarios first: nothing is begun when one of them is wrong.
-func prepare(files []string) ([]prepared, error) {
-	var all []prepared
-	var errs []error
-	for _, file := range files {
-		s, err := scenario.Load(file)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		objects, err := manifests.Load(s.Manifests...)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		all = append(all, prepared{s, objects})
-	}
-	return all, usageError(errors.Join(errs...))
-}
-
 func runScenarios(ctx context.Context, f *labFlags, files []string, output, verdictsFile string) error {
-	scenarios, err := prepare(files)
+	scenarios, err := lab.Prepare(files...)
 	if err != nil {
-		return err
+		return usageError(err)
 	}
 	if err := needRoot(); err != nil {
 		return err
@@ -90,7 +63,7 @@ func runScenarios(ctx context.Context, f *labFlags, files []string, output, verd
 	var reports []*scenario.Report
 	passed := true
 	for i := range scenarios {
-		report, err := runScenario(ctx, f, &scenarios[i], events)
+		report, err := runScenario(ctx, f, scenarios[i], events)
 		if err != nil {
 			return err
 		}
@@ -120,20 +93,9 @@ func runScenarios(ctx context.Context, f *labFlags, files []string, output, verd
 }
 
 // runScenario builds the lab, runs the scenario, and takes the lab down, also when ctx ends early.
-func runScenario(ctx context.Context, f *labFlags, s *prepared, events io.Writer) (report *scenario.Report, err error) {
-	say := progress(ctx)
-	say(fmt.Sprintf("scenario %s", s.Name))
+func runScenario(ctx context.Context, f *labFlags, s *lab.Prepared, events io.Writer) (*scenario.Report, error) {
 	opts := f.options(f.nameOr(fmt.Sprintf("run-%d", os.Getpid())))
-	opts.Nodes, opts.Progress = s.Nodes, say
+	opts.Progress = progress()
 	opts.OnVerdict = func(e verdict.Event) { _ = json.NewEncoder(events).Encode(e) }
-	l, err := lab.New(ctx, opts)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	say(fmt.Sprintf("applying %d Pods, %d Services, %d policies", len(s.objects.Pods), len(s.objects.Services), len(s.objects.L7Policies)))
-	if err := l.Apply(ctx, s.objects); err != nil {
-		return nil, err
-	}
-	return scenario.Run(ctx, s.Scenario, l.World(), scenario.Options{Progress: os.Stderr}), nil
+	return lab.Play(ctx, s, opts, os.Stderr)
 }

@@ -56,7 +56,7 @@ func newLabUp(f *labFlags) *cobra.Command {
 
 // labUp starts the daemon that keeps the lab, waits until it answers, and applies the objects.
 func labUp(ctx context.Context, f *labFlags, nodes int, objects *manifests.Objects) error {
-	say := progress(ctx)
+	say := progress()
 	name := f.nameOr(defaultName)
 	say(fmt.Sprintf("building the lab %s", name))
 	daemon, err := startDaemon(f, name, nodes)

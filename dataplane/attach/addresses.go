@@ -36,7 +36,7 @@ func addressesOf(index int) ([]address, error) {
 	}
 	var found []address
 	for _, m := range all {
-		if len(m) < addressHeader || get32(m[addressIndex:]) != int32(index) { //nolint:gosec // an interface index
+		if len(m) < addressHeader || get32(m[addressIndex:]) != int32(index) {
 			continue
 		}
 		prefix, err := m.addressPrefix()
@@ -108,7 +108,7 @@ func setAddresses(index int, wanted []address, family byte) error {
 
 func (m message) onInterface(index int) message {
 	header, rest := append(message{}, m[:addressHeader]...), m[addressHeader:]
-	put32(header[addressIndex:], int32(index)) //nolint:gosec // an interface index
+	put32(header[addressIndex:], int32(index))
 	return append(header, rest...)
 }
 

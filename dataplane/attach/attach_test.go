@@ -37,7 +37,7 @@ func TestInterposeAndRelease(t *testing.T) {
 	echo(t, w.client)
 	ctx, state := context.Background(), t.TempDir()
 	a := w.attacher(state)
-	before, offloads, nodeLinks := w.podState(w.server), w.offloads(w.server, "vethserver"), w.links(w.node)
+	before, offloads, nodeLinks := w.podState(w.server), w.offloads(), w.links(w.node)
 	w.reachable("before")
 	open, err := netspace.Dial(ctx, w.client, "tcp", serverIPv4+":7")
 	if err != nil {
@@ -108,7 +108,7 @@ func (w *world) asBefore(when, pod, offloads string, nodeLinks []string, state s
 	if diff := cmp.Diff(pod, w.podState(w.server)); diff != "" {
 		w.t.Errorf("%s: the Pod differs (-before +after):\n%s", when, diff)
 	}
-	if diff := cmp.Diff(offloads, w.offloads(w.server, "vethserver")); diff != "" {
+	if diff := cmp.Diff(offloads, w.offloads()); diff != "" {
 		w.t.Errorf("%s: offloads differ (-before +after):\n%s", when, diff)
 	}
 	if diff := cmp.Diff(nodeLinks, w.links(w.node)); diff != "" {
@@ -117,6 +117,54 @@ func (w *world) asBefore(when, pod, offloads string, nodeLinks []string, state s
 	if left := files(w.t, state); len(left) != 0 {
 		w.t.Errorf("%s: files are left: %s", when, left)
 	}
+}
+
+// TestRoutedPlugin is for plugins without a bridge, such as Calico: the host end is a routed port that answers for a gateway
+// that does not exist, and the node has a route to each Pod.
+func TestRoutedPlugin(t *testing.T) {
+	w := newWorld(t)
+	w.server = w.space("routed")
+	w.run(w.node, `
+		ip route add default via 10.5.0.254 dev cni0
+		ip addr add 10.99.0.1/32 dev lo; ip addr add fd99::1/128 dev lo
+		ip link add vethserver2 type veth peer name eth0 netns `+filepath.Base(w.server)+`
+		sysctl -qw net.ipv4.conf.vethserver2.proxy_arp=1 net.ipv4.neigh.vethserver2.proxy_delay=0
+		ip link set vethserver2 address ee:ee:ee:ee:ee:ee up
+		ip route add 10.6.0.5/32 dev vethserver2; ip -6 route add fd06::5/128 dev vethserver2`)
+	w.run(w.server, `
+		sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+		ip link set lo up; ip link set eth0 up; ip addr add 10.6.0.5/32 dev eth0; ip addr add fd06::5/128 dev eth0
+		ip route add 169.254.1.1 dev eth0 scope link; ip route add default via 169.254.1.1
+		ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0
+		while ip -6 addr show | grep -q tentative; do sleep 0.01; done`)
+	w.run(w.node, "while ip -6 addr show dev vethserver2 | grep -q tentative; do sleep 0.01; done")
+	echo(t, w.server)
+	echo(t, w.node)
+	reach := func(when string) {
+		t.Helper()
+		for _, way := range [][2]string{{w.node, "10.6.0.5"}, {w.node, "fd06::5"}, {w.server, "10.99.0.1"}, {w.server, "fd99::1"}} {
+			if err := ask(way[0], way[1]); err != nil {
+				t.Errorf("%s: from %s to %s: %v", when, way[0], way[1], err)
+			}
+		}
+	}
+	reach("before")
+	before := w.podState(w.server)
+	a, ctx := w.attacher(t.TempDir()), context.Background()
+	if _, err := a.Interpose(ctx, w.target(), w.wire); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sansPeer(before), sansPeer(w.podState(w.server))); diff != "" {
+		t.Errorf("interposed, the Pod differs (-before +after):\n%s", diff)
+	}
+	reach("interposed")
+	if err := a.Release(ctx, w.target()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, w.podState(w.server)); diff != "" {
+		t.Errorf("released, the Pod differs (-before +after):\n%s", diff)
+	}
+	reach("released")
 }
 
 func TestGap(t *testing.T) {
@@ -145,7 +193,7 @@ func TestGap(t *testing.T) {
 			s.end()
 			t.Logf("%s of %s: took %v, %d of %d datagrams lost, longest silence %v", name, to, took.Round(time.Millisecond),
 				s.sent-s.got, s.sent, s.longest.Round(time.Millisecond))
-			if s.longest > 500*time.Millisecond || s.got == 0 {
+			if s.longest > 900*time.Millisecond || s.got == 0 {
 				t.Errorf("%s: %d answers, the longest silence was %v", name, s.got, s.longest)
 			}
 			if err := a.Release(ctx, w.target()); err != nil {
@@ -229,7 +277,7 @@ func TestFailedConnectLeavesThePodAsItWas(t *testing.T) {
 	echo(t, w.client)
 	state := t.TempDir()
 	a, ctx := w.attacher(state), context.Background()
-	before, offloads, nodeLinks := w.podState(w.server), w.offloads(w.server, "vethserver"), w.links(w.node)
+	before, offloads, nodeLinks := w.podState(w.server), w.offloads(), w.links(w.node)
 	refusal := errors.New("no such bridge")
 	if _, err := a.Interpose(ctx, w.target(), func(string, string) error { return refusal }); !errors.Is(err, refusal) {
 		t.Errorf("the error is %v", err)

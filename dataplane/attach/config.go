@@ -2,6 +2,7 @@ package attach
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -61,9 +62,7 @@ func (c *config) reindex(index int) {
 // complete, the kernel does not look for duplicates of IPv6 addresses: the Pod has had them all along.
 func (c config) prepare(link *netlink.LinkAttrs) error {
 	early := sysctls{}
-	for key, value := range c.Sysctls {
-		early[key] = value
-	}
+	maps.Copy(early, c.Sysctls)
 	early[fmt.Sprintf(acceptDAD, link.Name)] = "0"
 	if err := early.apply(); err != nil {
 		return err
@@ -78,7 +77,7 @@ const tentativePatience = 1500 * time.Millisecond
 // complete brings a prepared interface up and gives it the rest.
 func (c config) complete(link *netlink.LinkAttrs) error {
 	if c.Up {
-		if err := setFlags(link.Index, unix.IFF_UP, 0); err != nil {
+		if err := setFlags(link.Index, unix.IFF_UP); err != nil {
 			return fmt.Errorf("cannot bring %s up: %w", link.Name, err)
 		}
 	}

@@ -5,7 +5,8 @@
 //	after    Pod eth0' ── mkp…  bridge  mku… ── host end
 //
 // eth0' is one end of a new pair and gets everything that eth0 had: index, MAC, MTU, addresses, routes, neighbours, sysctls.
-// mku… is the old eth0, moved to the node's namespace. The CNI plugin's host end is left alone, beyond its offloads.
+// mku… is the old eth0, moved to the node's namespace. The CNI plugin's host end is left alone, beyond its offloads. Nobody
+// needs to be told of the change, by gratuitous ARP or otherwise: the Pod's MAC stays behind the same host end.
 //
 // Every step is one that the kernel does whole or not at all, and can be told from the kernel's own state afterwards. What
 // cannot be told from there, the original configuration, is written to a journal before the first change. So an Attacher that

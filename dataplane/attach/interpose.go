@@ -235,7 +235,7 @@ func (w *work) raisePorts(*journal) error {
 			if err := quieten(link); err != nil {
 				return err
 			}
-			if err := setFlags(link.Index, unix.IFF_UP, 0); err != nil {
+			if err := setFlags(link.Index, unix.IFF_UP); err != nil {
 				return fmt.Errorf("cannot bring %s up: %w", link.Name, err)
 			}
 		}

@@ -77,7 +77,7 @@ type original struct {
 }
 
 func (w *world) original(state string) original {
-	return original{w.podState(w.server), w.offloads(w.server, "vethserver"), w.links(w.node), state}
+	return original{w.podState(w.server), w.offloads(), w.links(w.node), state}
 }
 
 func (w *world) mustBe(o original, when string) {
@@ -197,13 +197,13 @@ func TestKilledForReal(t *testing.T) {
 	state := t.TempDir()
 	o := w.original(state)
 	interpose, release := operations()
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's choice
+	random := rand.New(rand.NewPCG(1, 2))
 	rounds := 20
 	if os.Getenv("MEERKAT_TEST_LONG") != "" {
 		rounds = 500
 	}
 	for round := range rounds {
-		helper := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$") //nolint:gosec // this very program
+		helper := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$")
 		helper.Env = append(os.Environ(), fmt.Sprintf("MEERKAT_TEST_HELPER=%s %s %s", w.node, w.server, state))
 		var out strings.Builder
 		helper.Stdout = &out

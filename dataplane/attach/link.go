@@ -95,30 +95,30 @@ func place(from *netspace.Space, index int, to *netspace.Space, name string, id 
 
 func placement(index, fd int, name string, id identity) []byte {
 	header := make([]byte, unix.SizeofIfInfomsg)
-	put32(header[4:], int32(index)) //nolint:gosec // an interface index
+	put32(header[4:], int32(index))
 	binary.NativeEndian.PutUint32(header[8:], id.Flags)
 	binary.NativeEndian.PutUint32(header[12:], carriedFlags|unix.IFF_UP)
 	attrs := []attribute{
-		{unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(fd))}, //nolint:gosec // a file descriptor
+		{unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(fd))},
 		{unix.IFLA_IFNAME, nl.ZeroTerminated(name)},
 		{unix.IFLA_ADDRESS, id.MAC},
-		{unix.IFLA_MTU, nl.Uint32Attr(uint32(id.MTU))},       //nolint:gosec // an MTU
-		{unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(id.TxQLen))}, //nolint:gosec // a length
+		{unix.IFLA_MTU, nl.Uint32Attr(uint32(id.MTU))},
+		{unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(id.TxQLen))},
 		{unix.IFLA_GROUP, nl.Uint32Attr(id.Group)},
 		{unix.IFLA_IFALIAS, []byte(id.Alias)},
 	}
 	if id.Index != 0 {
-		attrs = append(attrs, attribute{unix.IFLA_NEW_IFINDEX, nl.Uint32Attr(uint32(id.Index))}) //nolint:gosec // an index
+		attrs = append(attrs, attribute{unix.IFLA_NEW_IFINDEX, nl.Uint32Attr(uint32(id.Index))})
 	}
 	return join(header, attrs)
 }
 
-// setFlags changes flags (IFF_UP, …) of an interface in the calling thread's namespace.
-func setFlags(index int, set, clear uint32) error {
+// setFlags sets flags (IFF_UP, …) of an interface in the calling thread's namespace.
+func setFlags(index int, flags uint32) error {
 	header := make([]byte, unix.SizeofIfInfomsg)
-	put32(header[4:], int32(index)) //nolint:gosec // an interface index
-	binary.NativeEndian.PutUint32(header[8:], set)
-	binary.NativeEndian.PutUint32(header[12:], set|clear)
+	put32(header[4:], int32(index))
+	binary.NativeEndian.PutUint32(header[8:], flags)
+	binary.NativeEndian.PutUint32(header[12:], flags)
 	return send(unix.RTM_SETLINK, 0, header)
 }
 
@@ -134,7 +134,7 @@ func quieten(link *netlink.LinkAttrs) error {
 	if err := settings.apply(); err != nil {
 		return err
 	}
-	if err := setFlags(link.Index, unix.IFF_NOARP, 0); err != nil {
+	if err := setFlags(link.Index, unix.IFF_NOARP); err != nil {
 		return fmt.Errorf("cannot switch ARP off on %s: %w", link.Name, err)
 	}
 	return nil

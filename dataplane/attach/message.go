@@ -89,7 +89,7 @@ func get32(b []byte) int32 {
 	if len(b) < 4 {
 		return 0
 	}
-	return int32(binary.NativeEndian.Uint32(b)) //nolint:gosec // the kernel's own int
+	return int32(binary.NativeEndian.Uint32(b))
 }
 
-func put32(b []byte, v int32) { binary.NativeEndian.PutUint32(b, uint32(v)) } //nolint:gosec // the kernel's own int
+func put32(b []byte, v int32) { binary.NativeEndian.PutUint32(b, uint32(v)) }

@@ -57,7 +57,7 @@ func setNeighbours(index int, wanted []message) error {
 		if err != nil {
 			return err
 		}
-		put32(header[neighbourIndex:], int32(index)) //nolint:gosec // an interface index
+		put32(header[neighbourIndex:], int32(index))
 		flags := unix.NLM_F_CREATE | unix.NLM_F_REPLACE
 		if m.neighbourState()&netlink.NUD_PERMANENT == 0 && m[neighbourFlags]&netlink.NTF_PROXY == 0 {
 			binary.NativeEndian.PutUint16(header[neighbourState:], netlink.NUD_STALE)

@@ -75,7 +75,7 @@ func ensureEnd(name string, mtu int) error {
 	if err := quieten(link.Attrs()); err != nil {
 		return err
 	}
-	return setFlags(link.Attrs().Index, unix.IFF_UP|unix.IFF_PROMISC, 0)
+	return setFlags(link.Attrs().Index, unix.IFF_UP|unix.IFF_PROMISC)
 }
 
 // RemovePairs takes away what EnsurePairs made.

@@ -92,7 +92,7 @@ func (m message) route(index int) (r route, ours bool, err error) {
 			if expiry <= 0 {
 				continue
 			}
-			a = attribute{kind: unix.RTA_EXPIRES, value: nl.Uint32Attr(uint32(expiry))} //nolint:gosec // positive
+			a = attribute{kind: unix.RTA_EXPIRES, value: nl.Uint32Attr(uint32(expiry))}
 		}
 		kept = append(kept, a)
 	}
@@ -148,7 +148,7 @@ func (r route) reindexed(from, to int) route {
 	}
 	move := func(b []byte) {
 		if int(get32(b)) == from {
-			put32(b, int32(to)) //nolint:gosec // an interface index
+			put32(b, int32(to))
 		}
 	}
 	for i, a := range attrs {

@@ -32,8 +32,8 @@ type Config struct {
 	// Memory bounds the engine's tables.
 	Memory Memory
 	// Settings are further sections of suricata.yaml, as YAML text: what the rules need from the parsers to be exact. They
-	// are merged into the engine's own and win over them.
-	Settings string
+	// are merged into the engine's own and win over them; later ones win over earlier ones.
+	Settings []string
 
 	// Agent is the interface by which in-band probes leave and come back ("mk-agent"). Without it, Health knows the process
 	// and its rules only, and a hung engine stays unnoticed.
@@ -55,6 +55,9 @@ type Config struct {
 	// Backoff is the wait before the first restart after a crash; it doubles with each further one, up to MaxBackoff, and
 	// starts over once the engine ran for a minute. Defaults: 100 ms and 10 s.
 	Backoff, MaxBackoff time.Duration
+	// HangTimeout is how long an engine may neither let a probe through nor answer a command before it is killed, and so
+	// restarted; default 10 s. Whoever acts on Health has done so long before.
+	HangTimeout time.Duration
 }
 
 // Memory bounds what the engine may allocate for each purpose, in MiB. Where a bound is reached, the packet that needed more
@@ -84,8 +87,10 @@ func (c Config) withDefaults() (Config, error) {
 	if !filepath.IsAbs(c.Dir) || len(c.Dir) > 80 || strings.ContainsAny(c.Dir, "*?[]\n") {
 		errs = append(errs, fmt.Errorf("Dir %q must be an absolute path of at most 80 bytes without wildcards", c.Dir))
 	}
-	if err := yaml.Unmarshal([]byte(c.Settings), &map[string]any{}); err != nil {
-		errs = append(errs, fmt.Errorf("Settings is not a YAML mapping: %w", err))
+	for _, settings := range c.Settings {
+		if err := yaml.Unmarshal([]byte(settings), &map[string]any{}); err != nil {
+			errs = append(errs, fmt.Errorf("Settings is not a YAML mapping: %w", err))
+		}
 	}
 	c.LockDir = cmp.Or(c.LockDir, DefaultLockDir)
 	c.Threads = cmp.Or(c.Threads, 1)
@@ -97,6 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.EventBuffer = cmp.Or(c.EventBuffer, 4096)
 	c.Backoff = cmp.Or(c.Backoff, 100*time.Millisecond)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, 10*time.Second)
+	c.HangTimeout = cmp.Or(c.HangTimeout, 10*time.Second)
 	if err := errors.Join(errs...); err != nil {
 		return c, fmt.Errorf("engine configuration: %w", err)
 	}

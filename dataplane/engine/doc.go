@@ -5,7 +5,7 @@
 // The usual way through:
 //
 //	e, err := engine.New(engine.Config{A: "mk-l7a", B: "mk-l7b", Dir: "/run/meerkat/engine", Agent: "mk-agent"}, log)
-//	err = e.Start(ctx)                                    // returns once the command socket answers
+//	err = e.Start(ctx)                                    // returns once the engine answers commands
 //	loaded, err := e.Load(ctx, engine.Rules{Firewall: f, Detect: d})
 //	for event := range e.Events() { … }                   // in a goroutine of its own
 //	for health := range e.HealthChanges() { … }           // likewise

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -63,6 +64,15 @@ func (e *Engine) Health() Health {
 
 // HealthChanges delivers the new state after each change; a slow reader gets only the newest. It is closed by Stop and Detach.
 func (e *Engine) HealthChanges() <-chan Health { return e.state.changes }
+
+// Inject sends a whole Ethernet frame out of the agent's interface, to the bridge. It fails without Config.Agent, or before Start.
+func (e *Engine) Inject(frame []byte) error {
+	p := e.prober.Load()
+	if p == nil {
+		return errors.New("the engine has no interface to the agent: set Config.Agent, and start it")
+	}
+	return p.Inject(frame)
+}
 
 // Counters reads the engine's own counters, as a tree ("decoder" → "pkts").
 func (e *Engine) Counters(ctx context.Context) (map[string]any, error) {

@@ -66,9 +66,9 @@ func (n *testNet) web(t *testing.T) *atomic.Pointer[string] {
 	return last
 }
 
-func (n *testNet) mustDial(t *testing.T, vlan int) net.Conn {
+func (n *testNet) mustDial(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := n.dial(vlan, 80)
+	conn, err := n.dial(5, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +90,8 @@ func mustBeDenied(t *testing.T, conn net.Conn, path string) {
 	}
 }
 
-func alertOf(sid uint32) func(Event) bool {
-	return func(e Event) bool { return e.Alert != nil && e.Drop == nil && e.Alert.SID == sid }
-}
+// isDenial is the alert of the rule that denies paths.
+func isDenial(e Event) bool { return e.Alert != nil && e.Drop == nil && e.Alert.SID == 15 }
 
 func TestEngine(t *testing.T) {
 	n := newTestNet(t)
@@ -104,16 +103,17 @@ func TestEngine(t *testing.T) {
 	reached := n.web(t)
 
 	t.Run("a denied request is stopped and told", func(t *testing.T) {
-		conn := n.mustDial(t, 5)
+		conn := n.mustDial(t)
 		mustGet(t, conn, "/public/a")
 		mustBeDenied(t, conn, "/admin?x=1")
 		if got := *reached.Load(); got != "/public/a" {
 			t.Errorf("%s reached the server", got)
 		}
-		event := nextEvent(t, e, "alert", alertOf(15))
+		event := nextEvent(t, e, "alert", isDenial)
 		want := Event{
 			VLAN: 5, Interface: "mk-l7a", Proto: "TCP", Direction: "to_server", AppProto: "http", TxID: 1,
 			Src: netip.MustParseAddrPort(conn.LocalAddr().String()), Dst: netip.MustParseAddrPort("10.5.0.2:80"),
+			SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2},
 			Alert: &Alert{SID: 15, GID: 1, Blocked: true, Signature: "shop/web: public", Metadata: map[string][]string{"policy": {"shop/web"}}},
 			HTTP:  &HTTP{Version: "HTTP/1.1", Method: "GET", URL: "/admin?x=1", Host: "shop.example"},
 		}
@@ -129,7 +129,7 @@ func TestEngine(t *testing.T) {
 	})
 
 	t.Run("the gate stops other protocols and tells it once it is sure", func(t *testing.T) {
-		conn := n.mustDial(t, 5)
+		conn := n.mustDial(t)
 		fmt.Fprint(conn, "SSH-2.0-x\r\n")
 		start := time.Now()
 		event := nextEvent(t, e, "gate", func(e Event) bool { return e.Drop != nil && e.Drop.Reason == DropByGate })
@@ -140,7 +140,7 @@ func TestEngine(t *testing.T) {
 	})
 
 	t.Run("a request in small pieces passes and is not told", func(t *testing.T) {
-		conn := n.mustDial(t, 5)
+		conn := n.mustDial(t)
 		for _, piece := range []string{"G", "ET", " /public/b HTTP/1.1\r\n", "Host: a\r\n\r\n"} {
 			fmt.Fprint(conn, piece)
 			time.Sleep(20 * time.Millisecond)
@@ -164,7 +164,7 @@ func TestEngine(t *testing.T) {
 	})
 
 	t.Run("new rules take hold on open connections", func(t *testing.T) {
-		conn := n.mustDial(t, 5)
+		conn := n.mustDial(t)
 		mustGet(t, conn, "/public/a")
 		changed := rules.with(t, "public", "other")
 		loaded, err := e.Load(t.Context(), changed)
@@ -194,8 +194,8 @@ func TestEngine(t *testing.T) {
 		fmt.Fprintf(conn, "%s\n\x00\n", strings.Repeat("{", 2*maxEventLine))
 		waitFor(t, time.Second, "counted", func() bool { return e.Status().EventsBad >= 2 })
 		_ = conn.Close()
-		mustBeDenied(t, n.mustDial(t, 5), "/admin")
-		nextEvent(t, e, "alert", alertOf(15))
+		mustBeDenied(t, n.mustDial(t), "/admin")
+		nextEvent(t, e, "alert", isDenial)
 	})
 
 	t.Run("copies of denied packets", func(t *testing.T) {
@@ -264,7 +264,7 @@ func testHung(t *testing.T, e *Engine) {
 }
 
 func testKilled(t *testing.T, n *testNet, e *Engine) {
-	conn := n.mustDial(t, 5)
+	conn := n.mustDial(t)
 	mustGet(t, conn, "/public/a")
 	pid := e.Status().PID
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
@@ -283,7 +283,7 @@ func testKilled(t *testing.T, n *testNet, e *Engine) {
 	}
 	mustGet(t, conn, "/public/b")
 	mustBeDenied(t, conn, "/admin")
-	nextEvent(t, e, "alert on the connection that was open", alertOf(15))
+	nextEvent(t, e, "alert on the connection that was open", isDenial)
 }
 
 func TestBadRules(t *testing.T) {
@@ -345,7 +345,7 @@ func TestBadRules(t *testing.T) {
 	if e.Status().PID != pid {
 		t.Error("the engine was restarted")
 	}
-	conn := n.mustDial(t, 5)
+	conn := n.mustDial(t)
 	mustGet(t, conn, "/public/a")
 	mustBeDenied(t, conn, "/admin")
 }
@@ -386,9 +386,26 @@ func TestRollback(t *testing.T) {
 		t.Fatal("loaded")
 	}
 	waitFor(t, 5*time.Second, "restarted", func() bool { return e.Status().Restarts > 0 && e.Health().Healthy })
-	conn := n.mustDial(t, 5)
+	conn := n.mustDial(t)
 	mustGet(t, conn, "/public/a")
 	mustBeDenied(t, conn, "/admin")
+}
+
+func TestHungEngineIsReplaced(t *testing.T) {
+	n := newTestNet(t)
+	cfg := n.config(t)
+	cfg.HangTimeout = time.Second
+	e := n.start(t, cfg, testRules(t))
+	pid := e.Status().PID
+	waitFor(t, 3*time.Second, "old enough", func() bool { return time.Since(e.Status().StartedAt) > cfg.HangTimeout })
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	took := waitFor(t, 8*time.Second, "replaced", func() bool {
+		st := e.Status()
+		return st.PID != pid && st.Restarts == 1 && st.Health.Healthy
+	})
+	t.Logf("replaced after %v", took)
 }
 
 func TestLoadStartsAnEngineThatIsDown(t *testing.T) {

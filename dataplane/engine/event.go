@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -30,7 +31,9 @@ type Event struct {
 	// VLAN is the InspectionID; 0 when the packet had none.
 	VLAN      uint16
 	Interface string // that the packet came in by
-	Proto     string // "TCP", "UDP", …
+	// SrcMAC and DstMAC are the packet's; nil when not known.
+	SrcMAC, DstMAC net.HardwareAddr
+	Proto          string // "TCP", "UDP", …
 	// Src and Dst are the packet's; ports are 0 where the protocol has none.
 	Src, Dst netip.AddrPort
 	// Direction is "to_server" or "to_client"; "" when not known.
@@ -120,6 +123,7 @@ type eveRecord struct {
 	Proto     string   `json:"proto"`
 	AppProto  string   `json:"app_proto"`
 	Direction string   `json:"direction"`
+	Ether     eveEther `json:"ether"`
 	TxID      *int64   `json:"tx_id"`
 
 	Alert *eveAlert `json:"alert"`
@@ -127,6 +131,11 @@ type eveRecord struct {
 	HTTP  *eveHTTP  `json:"http"`
 	TLS   *eveTLS   `json:"tls"`
 	DNS   *eveDNS   `json:"dns"`
+}
+
+type eveEther struct {
+	SrcMAC  string `json:"src_mac"`
+	DestMAC string `json:"dest_mac"`
 }
 
 type eveAlert struct {
@@ -194,6 +203,9 @@ func (r *eveRecord) event() (Event, error) {
 		return Event{}, fmt.Errorf("an event's timestamp: %w", err)
 	}
 	e.Time = at
+	// Of a packet whose address cannot be read, nobody is told by it.
+	e.SrcMAC, _ = net.ParseMAC(r.Ether.SrcMAC)
+	e.DstMAC, _ = net.ParseMAC(r.Ether.DestMAC)
 	if len(r.VLAN) > 0 {
 		e.VLAN = r.VLAN[0]
 	}

@@ -147,6 +147,7 @@ func TestEventServer(t *testing.T) {
 		t.Errorf("delivered %d, lost %d, bad %d", d, l, b)
 	}
 	s.close()
+	close(s.events)
 	n := 0
 	for range s.events {
 		n++

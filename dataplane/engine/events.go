@@ -27,7 +27,7 @@ type eventServer struct {
 	delivered, lost, bad atomic.Uint64
 }
 
-// listenEvents makes the socket, replacing one that a dead process left. It is the only sender on events, and closes it.
+// listenEvents makes the socket, replacing one that a dead process left. It is the only sender on events.
 func listenEvents(path string, events chan Event) (*eventServer, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot remove the old event socket: %w", err)
@@ -112,7 +112,7 @@ func (s *eventServer) handle(line []byte) {
 	}
 }
 
-// close ends all connections and then the channel.
+// close ends all connections; nothing is sent on the channel afterwards.
 func (s *eventServer) close() {
 	_ = s.listener.Close()
 	s.mu.Lock()
@@ -122,5 +122,4 @@ func (s *eventServer) close() {
 	}
 	s.mu.Unlock()
 	s.conns.Wait()
-	close(s.events)
 }

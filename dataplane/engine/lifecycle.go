@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -28,8 +30,8 @@ type supervision struct {
 	wakers   []*rawSocket
 }
 
-// Start starts the engine, or adopts one that survived an earlier supervisor of the same Dir, and returns when its command socket
-// answers. It begins with the rules that stand in Dir, without any the first time: everything is dropped then. The engine is
+// Start starts the engine, or adopts one that survived an earlier supervisor of the same Dir, and returns when it answers
+// commands; Health tells when packets come through. It begins with the rules that stand in Dir, without any the first time: everything is dropped then. The engine is
 // supervised until Stop or Detach. An Engine is started once.
 func (e *Engine) Start(ctx context.Context) error {
 	e.life.Lock()
@@ -64,6 +66,9 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 	p := paths(e.cfg.Dir)
 	inode, err := netnsID(e.cfg.Netns)
 	if err != nil {
+		return err
+	}
+	if err := e.findInterfaces(); err != nil {
 		return err
 	}
 	s.lockPath = pairLockPath(e.cfg.LockDir, inode, e.cfg.A, e.cfg.B)
@@ -101,6 +106,19 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 		}
 	}
 	return err
+}
+
+// findInterfaces looks for the pair: the engine itself answers commands before it looks.
+func (e *Engine) findInterfaces() error {
+	return inNetns(e.cfg.Netns, func() error {
+		var errs []error
+		for _, name := range []string{e.cfg.A, e.cfg.B} {
+			if _, err := net.InterfaceByName(name); err != nil {
+				errs = append(errs, fmt.Errorf("interface %s: %w", name, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }
 
 // claim takes the pair's lock and writes the configuration, or finds the engine of an earlier supervisor that still runs with the
@@ -150,6 +168,8 @@ func (e *Engine) survivor(lockPath string) (*process, error) {
 
 // answers tells whether an engine is there that takes commands.
 func (e *Engine) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, min(CommandTimeout, e.cfg.HangTimeout))
+	defer cancel()
 	_, err := e.command.Version(ctx)
 	return err == nil
 }
@@ -243,22 +263,29 @@ func (e *Engine) onDisk() Loaded {
 	return Loaded{Rules: m.Rules, Hash: m.Hash, At: time.Now(), Changed: true}
 }
 
-// waitReady waits until the process answers commands.
+// startedMessage is what the engine logs when all its threads run.
+const startedMessage = "Engine started."
+
+// waitReady waits until the process answers commands and, when no probes will tell, until it takes in packets. It says so late:
+// probes come through 0.2 s earlier.
 func (e *Engine) waitReady(ctx context.Context, proc *process) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for started := e.cfg.Agent != ""; ; {
 		select {
 		case <-proc.done:
 			return fmt.Errorf("the engine ended while it started (%s)%s", proc.how, lastErrors(paths(e.cfg.Dir).log()))
 		case <-ctx.Done():
-			return fmt.Errorf("the engine does not answer: %w", context.Cause(ctx))
+			return fmt.Errorf("the engine does not start: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
-		// The socket's file appears only when the engine listens.
-		if _, err := os.Stat(e.command.path); err == nil && e.answers(ctx) {
+		if !started {
+			said, _ := os.ReadFile(paths(e.cfg.Dir).log())
+			started = bytes.Contains(said, []byte(startedMessage))
+		}
+		if started && e.answers(ctx) {
 			return nil
 		}
 	}
@@ -278,10 +305,10 @@ func (e *Engine) finish(endProcess bool) error {
 		return nil
 	}
 	e.over = true
+	defer e.state.close()
+	defer close(e.events)
 	s := e.supervision
 	if s == nil {
-		close(e.events)
-		e.state.close()
 		return nil
 	}
 	s.cancel()
@@ -300,7 +327,6 @@ func (e *Engine) finish(endProcess bool) error {
 	}
 	e.state.down("it was stopped")
 	s.release()
-	e.state.close()
 	return err
 }
 

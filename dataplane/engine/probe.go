@@ -95,7 +95,7 @@ func (p *Prober) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			_ = p.socket.Close()
-			<-received
+			<-received //nolint:errcheck // it tells that the socket was closed
 			return nil
 		case err := <-received:
 			_ = p.socket.Close()
@@ -138,6 +138,9 @@ func (p *Prober) send() {
 	// An interface that is down loses the probe, as it would lose every packet.
 	_ = p.socket.Write(probeFrame(p.nonce, p.seq, time.Since(p.start), uint16(p.port.Load())))
 }
+
+// Inject sends a whole Ethernet frame out of the agent's interface.
+func (p *Prober) Inject(frame []byte) error { return p.socket.Write(frame) }
 
 // RTT is the round-trip time of the last probe that came back.
 func (p *Prober) RTT() time.Duration { return time.Duration(p.rtt.Load()) }

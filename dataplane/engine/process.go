@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,33 +41,31 @@ func startProcess(spec processSpec) (*process, error) {
 		err error
 	}
 	started := make(chan result, 1)
-	go func() {
-		// The parent-death signal is sent when the thread that started the process ends, not the process of that thread. So
-		// this goroutine keeps its thread, and itself, until the child is gone. The thread is also the one that is in the
-		// engine's network namespace while the child is made.
-		runtime.LockOSThread()
-		p, cmd, clean, err := spec.start()
-		if clean {
-			defer runtime.UnlockOSThread()
-		}
+	// The parent-death signal is sent when the thread that started the process ends, not the process of that thread. So the
+	// thread lives until the child is gone. It is also the one that is in the engine's network namespace while the child is made,
+	// and that has given up what the child must not have.
+	onOwnThread(func() {
+		p, cmd, err := spec.start()
 		started <- result{p, err}
 		if err == nil {
 			p.finish(cmd.Wait())
 		}
-	}()
+	})
 	r := <-started
 	return r.p, r.err
 }
 
-// start runs on a locked thread; clean tells whether the thread may serve others afterwards.
-func (spec processSpec) start() (p *process, cmd *exec.Cmd, clean bool, err error) {
-	restore := func() error { return nil }
+// start runs on a thread of its own, which serves nobody else afterwards.
+func (spec processSpec) start() (*process, *exec.Cmd, error) {
 	if spec.netns != "" {
-		if restore, err = enterNetns(spec.netns); err != nil {
-			return nil, nil, true, err
+		if _, err := enterNetns(spec.netns); err != nil {
+			return nil, nil, err
 		}
 	}
-	cmd = exec.Command(spec.argv[0], spec.argv[1:]...)
+	if err := dropPrivileges(); err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(spec.argv[0], spec.argv[1:]...)
 	cmd.Stdout, cmd.Stderr = spec.log, spec.log
 	cmd.ExtraFiles = []*os.File{spec.lock}
 	cmd.Dir = "/"
@@ -77,18 +74,16 @@ func (spec processSpec) start() (p *process, cmd *exec.Cmd, clean bool, err erro
 	if spec.killWithParent {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
-	err = cmd.Start()
-	clean = restore() == nil
-	if err != nil {
-		return nil, nil, clean, fmt.Errorf("cannot start %s: %w", spec.argv[0], err)
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("cannot start %s: %w", spec.argv[0], err)
 	}
 	pidfd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
 	if err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		return nil, nil, clean, os.NewSyscallError("pidfd_open", err)
+		return nil, nil, os.NewSyscallError("pidfd_open", err)
 	}
-	return &process{pid: cmd.Process.Pid, pidfd: pidfd, started: time.Now(), done: make(chan struct{})}, cmd, clean, nil
+	return &process{pid: cmd.Process.Pid, pidfd: pidfd, started: time.Now(), done: make(chan struct{})}, cmd, nil
 }
 
 // adoptProcess watches a process that somebody else started.

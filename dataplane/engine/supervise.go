@@ -9,10 +9,6 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// hangTimeout is how long an engine may neither let a probe through nor answer a command before it is killed. OVS has acted on
-// the lost probes long before; this is only to get an engine back that will never come back by itself.
-const hangTimeout = 10 * time.Second
-
 // maxLog is the size at which the engine's log is emptied.
 const maxLog = 8 << 20
 
@@ -72,7 +68,8 @@ func (e *Engine) probe(ctx context.Context, prober *Prober) {
 // killHung kills an engine that lets no probe through and answers no command. Lost probes alone do not tell: the bridge may have
 // no flows for them.
 func (e *Engine) killHung(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	limit := e.cfg.HangTimeout
+	tick := time.NewTicker(limit / 10)
 	defer tick.Stop()
 	for {
 		select {
@@ -82,9 +79,10 @@ func (e *Engine) killHung(ctx context.Context) {
 		}
 		p := e.state.running()
 		h := e.Health()
-		if p == nil || h.Healthy || time.Since(h.Since) < hangTimeout || time.Since(p.started) < hangTimeout {
+		if p == nil || h.Healthy || time.Since(h.Since) < limit || time.Since(p.started) < limit {
 			continue
 		}
+		// A load keeps the command socket busy; it ends by itself.
 		if e.lockRules(ctx) != nil {
 			return
 		}

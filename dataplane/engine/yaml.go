@@ -23,6 +23,8 @@ func (c Config) suricataYAML() ([]byte, error) {
 		// connects again by itself, at most every half second, when the reader was away.
 		"filetype": "unix_stream",
 		"filename": p.eventSocket(),
+		// The MAC addresses of denied packets: resets to both ends go the same ways.
+		"ethernet": true,
 		"types":    eventTypes(),
 	}}}
 	s["logging"] = section{
@@ -31,7 +33,7 @@ func (c Config) suricataYAML() ([]byte, error) {
 	}
 	// Counters, for the command "dump-counters"; nothing writes them out.
 	s["stats"] = section{"enabled": true, "interval": 1}
-	return render(s, c.Settings)
+	return render(s, c.Settings...)
 }
 
 // checkYAML is the configuration for "suricata -T" on the staged rules: everything that rules are judged by, and nothing that
@@ -44,7 +46,7 @@ func (c Config) checkYAML() ([]byte, error) {
 		"outputs":           []any{section{"console": section{"enabled": true, "type": "json"}}},
 	}
 	s["stats"] = section{"enabled": false}
-	return render(s, c.Settings)
+	return render(s, c.Settings...)
 }
 
 func (c Config) common(rules string) section {
@@ -87,8 +89,13 @@ func (c Config) common(rules string) section {
 		// How many rules may speak about one packet. Rules with an action come first, so that the limit costs reports only.
 		"packet-alert-max": 64,
 		"host-mode":        "router",
-		// No lookups of anything outside of Dir.
-		"sensor-name": "meerkat",
+		// Where the kernel has Landlock, the engine, which parses what strangers send, reaches no file outside of Dir.
+		"security": section{
+			"limit-noproc": true,
+			"landlock": section{
+				"enabled": true, "directories": section{"read": []any{c.Dir}, "write": []any{c.Dir}},
+			},
+		},
 	}
 }
 
@@ -130,12 +137,15 @@ func eventTypes() []any {
 
 func mib(n int) string { return fmt.Sprintf("%dmb", n) }
 
-func render(s section, settings string) ([]byte, error) {
-	var extra section
-	if err := yaml.Unmarshal([]byte(settings), &extra); err != nil {
-		return nil, fmt.Errorf("engine settings are not YAML: %w", err)
+func render(s section, settings ...string) ([]byte, error) {
+	for _, text := range settings {
+		var extra section
+		if err := yaml.Unmarshal([]byte(text), &extra); err != nil {
+			return nil, fmt.Errorf("engine settings are not YAML: %w", err)
+		}
+		s = merge(s, extra)
 	}
-	body, err := yaml.Marshal(merge(s, extra))
+	body, err := yaml.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write suricata.yaml: %w", err)
 	}

@@ -87,9 +87,10 @@ func mergeErrors(own, bySchema field.ErrorList) field.ErrorList {
 	}
 	merged := own
 	for _, err := range bySchema {
-		if !told.has(err.Field) && !(err.Type == field.ErrorTypeInvalid && told.hasWithin(err.Field)) {
-			merged = append(merged, err)
+		if told.has(err.Field) || err.Type == field.ErrorTypeInvalid && told.hasWithin(err.Field) {
+			continue
 		}
+		merged = append(merged, err)
 	}
 	return merged
 }

@@ -99,7 +99,7 @@ func (r *reader) readStream(name string, in io.Reader) error {
 	}
 	before := len(r.faults)
 	r.readText(name, data)
-	fresh := Faults(slices.Clone(r.faults[before:])).sorted()
+	fresh := slices.Clone(r.faults[before:]).sorted()
 	r.faults = append(r.faults[:before], fresh...)
 	return nil
 }

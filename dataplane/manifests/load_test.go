@@ -43,6 +43,19 @@ func TestGood(t *testing.T) {
 	})
 }
 
+// TestSamples loads what config/samples offers to be applied.
+func TestSamples(t *testing.T) {
+	forEach(t, "../../config/samples/l7policy_*.yaml", func(t *testing.T, file string) {
+		objects, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(objects.L7Policies) != 1 {
+			t.Errorf("got %d policies, want 1", len(objects.L7Policies))
+		}
+	})
+}
+
 func dump(t *testing.T, objects *Objects) string {
 	t.Helper()
 	data, err := yaml.Marshal(objects)

@@ -216,17 +216,15 @@ func transportsOf(match *v1alpha1.L7Match) (name string, transports []v1alpha1.P
 	}
 }
 
-// oneOf reports how many of some fields are set, unless it is one.
-func (c *policyChecker) oneOf(path *field.Path, set, all []string, otherwise string) bool {
+// oneOf reports a choice between fields of which not exactly one is set; otherwise is the remedy where none is wanted.
+func (c *policyChecker) oneOf(path *field.Path, set, all []string, otherwise string) {
 	switch len(set) {
 	case 0:
 		c.errs = append(c.errs, field.Required(path, fmt.Sprintf("has none of %s; set one of them, or %s", list(all), otherwise)))
 	case 1:
-		return true
 	default:
-		c.add(path, nil, "has %s, but can have only one of them; give each a list item of its own", list(set))
+		c.add(path, nil, "has %s, but can have only one of them; keep one, and give the others entries of their own", list(set))
 	}
-	return false
 }
 
 func list(words []string) string {

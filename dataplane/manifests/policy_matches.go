@@ -74,9 +74,9 @@ func (c *policyChecker) checkMethod(path *field.Path, method string, onlyHTTP2 b
 		c.add(path, method, "is no method; to allow every method, leave methods out")
 	case !token.MatchString(method):
 		c.add(path, method, "is no method; write one without spaces and separators, such as GET, each as a list item of its own")
-	case method != upper && (upper == "CONNECT" || slices.Contains(l7.HTTP1Methods(), upper)):
+	case method != upper && slices.Contains(l7.HTTP1Methods(), upper):
 		c.add(path, method, "is in lower case, but methods are case-sensitive and no client sends it so; write %s", upper)
-	case method == "CONNECT":
+	case upper == "CONNECT":
 		c.add(path, method, "is never allowed, since nothing in its tunnel could be judged; remove it")
 	case !onlyHTTP2 && !slices.Contains(l7.HTTP1Methods(), method):
 		c.add(path, method, `is none that the engine recognises HTTP/1 by, so that only HTTP/2 could carry it; if that is meant, move it to an entry with versions: ["2"], and remove it here`)

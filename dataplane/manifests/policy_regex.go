@@ -23,30 +23,60 @@ func (c *policyChecker) checkRegex(path *field.Path, text string) (literal strin
 		c.add(path, text, "is no regular expression: %s", regexReason(err))
 		return "", false
 	}
-	if size := regexSize(tree); size > maxRegexSize {
-		c.add(path, text, "is too large with its repetitions written out (%d or more characters and operators, at most %d); lower the counts in {}, or use * or +", size, maxRegexSize)
+	if regexSize(tree) > maxRegexSize {
+		c.add(path, text, "is too large with its repetitions written out (more than %d characters and operators); lower the counts in {}, or use * or +", maxRegexSize)
 		return "", false
 	}
-	if part := untranslatable(tree, true, true); part != nil {
-		c.add(path, text, `has %s, which the engine could not match exactly; leave it out: the whole text must match in any case`, quoted(part.String()))
+	if part := untranslatable(tree); part != nil {
+		c.add(path, text, "has %s inside, which the engine could not match exactly; leave it out: the whole text must match in any case", assertions()[part.Op])
 		return "", false
 	}
 	return leadingLiteral(tree), true
 }
 
-// untranslatable returns a part of an expression that has no exact equivalent in the engine's language: word boundaries, and
-// anchors anywhere but at the beginning (first) and the end (last) of the whole.
-func untranslatable(re *syntax.Regexp, first, last bool) *syntax.Regexp {
+// untranslatable returns a part of an expression that has no exact equivalent in the engine's language: a word boundary, or an
+// anchor that is neither at the beginning nor at the end of the whole.
+func untranslatable(re *syntax.Regexp) *syntax.Regexp {
 	switch re.Op {
-	case syntax.OpWordBoundary, syntax.OpNoWordBoundary, syntax.OpBeginLine, syntax.OpEndLine:
-		return re
-	case syntax.OpBeginText:
-		if !first && !last {
+	case syntax.OpBeginText, syntax.OpEndText:
+		return nil
+	case syntax.OpConcat:
+		sub := re.Sub
+		for len(sub) > 0 && sub[0].Op == syntax.OpBeginText {
+			sub = sub[1:]
+		}
+		for len(sub) > 0 && sub[len(sub)-1].Op == syntax.OpEndText {
+			sub = sub[:len(sub)-1]
+		}
+		return firstAssertion(sub)
+	case syntax.OpCapture, syntax.OpAlternate:
+		for _, sub := range re.Sub {
+			if part := untranslatable(sub); part != nil {
+				return part
+			}
+		}
+		return nil
+	default:
+		return firstAssertion([]*syntax.Regexp{re})
+	}
+}
+
+// assertions are the operators that match a place and not a text, as they are written.
+func assertions() map[syntax.Op]string {
+	return map[syntax.Op]string{
+		syntax.OpBeginText: "^", syntax.OpEndText: "$", syntax.OpBeginLine: "(?m)^", syntax.OpEndLine: "(?m)$",
+		syntax.OpWordBoundary: `\b`, syntax.OpNoWordBoundary: `\B`,
+	}
+}
+
+// firstAssertion returns the first part that matches a place and not a text.
+func firstAssertion(parts []*syntax.Regexp) *syntax.Regexp {
+	for _, re := range parts {
+		if _, ok := assertions()[re.Op]; ok {
 			return re
 		}
-	case syntax.OpEndText:
-		if !first && !last {
-			return re
+		if part := firstAssertion(re.Sub); part != nil {
+			return part
 		}
 	}
 	return nil

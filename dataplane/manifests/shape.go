@@ -3,6 +3,7 @@ package manifests
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -244,9 +245,7 @@ func (c *shapeChecker) fieldsOf(t reflect.Type) structFields {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "" && f.Anonymous:
-			for inlined, fieldType := range c.fieldsOf(f.Type) {
-				fields[inlined] = fieldType
-			}
+			maps.Copy(fields, c.fieldsOf(f.Type))
 		case name != "" && name != "-":
 			fields[name] = f.Type
 		}

@@ -30,7 +30,7 @@ type attached struct {
 // interposeNew interposes the plan's Pods that are not yet. The errors are by Pod; one that fails does not hold up the others.
 func (n *Node) interposeNew(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) map[types.NamespacedName]error {
 	failed := map[types.NamespacedName]error{}
-	for _, e := range p.Edges {
+	for _, e := range n.adopt(ctx, p, numbers) {
 		if have, ok := n.edges[e.Pod]; ok && have.uid == e.UID {
 			continue
 		}
@@ -39,6 +39,37 @@ func (n *Node) interposeNew(ctx context.Context, p *plan.NodePlan, numbers ledge
 		}
 	}
 	return failed
+}
+
+// adopt takes up the Pods that an earlier run has interposed, and gives those that are to be interposed now. It comes before
+// anything is committed, so that no flow of theirs is missing for a moment.
+func (n *Node) adopt(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) []plan.Edge {
+	var others []plan.Edge
+	for _, e := range p.Edges {
+		target, ok := n.cfg.Locate(e.Pod)
+		if have, known := n.edges[e.Pod]; known && have.uid == e.UID || !ok {
+			others = append(others, e)
+			continue
+		}
+		state, r, err := n.attacher.Status(ctx, target)
+		if err != nil || state != attach.Interposed {
+			others = append(others, e)
+			continue
+		}
+		a := attached{uid: e.UID, target: target, number: numbers.Edges[e.Pod], names: [2]string{r.PodPort, r.UplinkPort}}
+		if err := n.addPorts(ctx, &a, r.MAC); err != nil {
+			others = append(others, e)
+			continue
+		}
+		n.edges[e.Pod] = a
+	}
+	return others
+}
+
+func (n *Node) addPorts(ctx context.Context, a *attached, mac net.HardwareAddr) error {
+	ports, err := n.cfg.Switch.AddPorts(ctx, a.names[:]...)
+	a.ports = openflow.EdgePorts{Pod: ports[a.names[0]], Uplink: ports[a.names[1]], MAC: mac}
+	return err
 }
 
 func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, numbers ledger.Numbers) error {
@@ -51,6 +82,14 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 	if !ok {
 		return errors.New("it has no network namespace on this node")
 	}
+	// What an earlier run left half done is undone: only then does the Pod surely have its interface.
+	state, _, err := n.attacher.Status(ctx, target)
+	if err == nil && state == attach.Unfinished {
+		err = n.attacher.Release(ctx, target)
+	}
+	if err != nil {
+		return err
+	}
 	a := attached{uid: e.UID, target: target, number: numbers.Edges[e.Pod]}
 	mac, err := macOf(target)
 	if err != nil {
@@ -61,12 +100,10 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 		return err
 	}
 	_, err = n.attacher.Interpose(ctx, target, func(podPort, uplinkPort string) error {
-		numbersOf, err := n.cfg.Switch.AddPorts(ctx, podPort, uplinkPort)
-		if err != nil {
+		a.names = [2]string{podPort, uplinkPort}
+		if err := n.addPorts(ctx, &a, mac); err != nil {
 			return err
 		}
-		a.names = [2]string{podPort, uplinkPort}
-		a.ports = openflow.EdgePorts{Pod: numbersOf[podPort], Uplink: numbersOf[uplinkPort], MAC: mac}
 		n.edges[e.Pod] = a
 		// The Pod has no connectivity until this returns, so its flows are committed now and not with the others'.
 		return n.commit(ctx, p, numbers)
@@ -102,6 +139,31 @@ func (n *Node) releaseOld(ctx context.Context, p *plan.NodePlan) error {
 			errs = append(errs, n.release(ctx, pod))
 		}
 	}
+	return errors.Join(append(errs, n.releaseForgotten(ctx))...)
+}
+
+// releaseForgotten releases the Pods that an earlier run interposed and that are not governed any more.
+func (n *Node) releaseForgotten(ctx context.Context) error {
+	if !n.inherited {
+		return nil
+	}
+	targets, err := n.attacher.Journaled()
+	errs := []error{err}
+	known := map[string]bool{}
+	for _, a := range n.edges {
+		known[a.uid] = true
+	}
+	for _, t := range targets {
+		if known[t.UID] {
+			continue
+		}
+		err := n.attacher.Release(ctx, t)
+		if errors.Is(err, attach.ErrPodGone) {
+			err = n.attacher.Remove(ctx, t.UID)
+		}
+		errs = append(errs, err, n.cfg.Switch.DelPorts(ctx, attach.PodPort(t.UID), attach.UplinkPort(t.UID)))
+	}
+	n.inherited = errors.Join(errs...) != nil
 	return errors.Join(errs...)
 }
 

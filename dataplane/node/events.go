@@ -3,12 +3,13 @@ package node
 import (
 	"context"
 
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
 // reportVerdicts turns what the engine and the flows report into verdict events.
 func (n *Node) reportVerdicts(ctx context.Context) {
-	judge := verdict.Judge{Node: n.cfg.Name, BeforeDNAT: n.beforeDNAT}
+	judge := verdict.Judge{Node: n.cfg.Name, ReplyInterface: attach.EngineB, BeforeDNAT: n.beforeDNAT}
 	for {
 		var e verdict.Event
 		var isNew bool
@@ -24,6 +25,7 @@ func (n *Node) reportVerdicts(ctx context.Context) {
 				return
 			}
 			if d := n.directory.Load(); d != nil {
+				n.reset(d, r) // first: somebody waits for it
 				e, isNew = judge.FromEngine(d, r)
 			}
 		}

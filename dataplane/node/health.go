@@ -19,6 +19,11 @@ func (n *Node) startBridge(ctx context.Context) error {
 		return err
 	}
 	n.pairs.EngineA, n.pairs.EngineB, n.pairs.Agent = numbers[attach.EngineAPort], numbers[attach.EngineBPort], numbers[attach.AgentPort]
+	present, err := n.cfg.Switch.Dump(ctx)
+	if err != nil || len(present.Flows) > 0 {
+		return err // an earlier run's: they hold until the first Sync
+	}
+	n.inherited = false
 	return n.commit(ctx, n.current.plan, n.current.numbers)
 }
 
@@ -27,8 +32,10 @@ func (n *Node) startPath(ctx context.Context) error {
 	if err := n.startBridge(ctx); err != nil {
 		return err
 	}
-	if err := n.load(ctx, map[uint16]suricatarules.RuleSet{}); err != nil {
-		return err
+	if loaded, err := n.engine.Loaded(ctx); err != nil || loaded.Rules == 0 {
+		if err := n.load(ctx, map[uint16]suricatarules.RuleSet{}); err != nil {
+			return err
+		}
 	}
 	return n.waitForEngine(ctx)
 }
@@ -72,6 +79,9 @@ func (n *Node) setEngine(ctx context.Context, up bool, reason string) {
 		return
 	}
 	n.engineUp = up
+	if n.inherited {
+		return
+	}
 	n.cfg.Log.Info("Engine changed", "inspects", up, "reason", reason)
 	// A commit that fails is tried again: until it succeeds, packets go to an engine that does not answer, and are lost.
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, time.Second) {

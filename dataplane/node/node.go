@@ -58,6 +58,8 @@ type Node struct {
 	// pairs are the port numbers of the engine's and the agent's pairs; engineUp is what the flows now take the engine for.
 	pairs    openflow.Ports
 	engineUp bool
+	// inherited tells that flows and Pods may be those of an earlier run: until the first Sync they are left as they are.
+	inherited bool
 
 	directory atomic.Pointer[verdict.Directory]
 	denied    chan engine.DeniedPacket
@@ -82,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, attacher: attacher, ledger: numbers,
 		edges:   map[types.NamespacedName]attached{},
 		denied:  make(chan engine.DeniedPacket, 1024),
-		current: programmed{plan: &plan.NodePlan{}},
+		current: programmed{plan: &plan.NodePlan{}}, inherited: true,
 	}
 	if err := attacher.EnsurePairs(cfg.MTU + vlanTag); err != nil {
 		return nil, err
@@ -105,7 +107,7 @@ func (n *Node) startEngine(ctx context.Context) error {
 	cfg.A, cfg.B, cfg.Agent = attach.EngineA, attach.EngineB, attach.Agent
 	cfg.Netns = n.cfg.Netns
 	cfg.Dir = filepath.Join(n.cfg.StateDir, "engine")
-	cfg.Settings = suricatarules.EngineYAML()
+	cfg.Settings = append([]string{suricatarules.EngineYAML()}, cfg.Settings...)
 	cfg.OnDenied = func(p engine.DeniedPacket) {
 		select {
 		case n.denied <- p:

@@ -29,6 +29,9 @@ func gotoTable(t table) string { return fmt.Sprintf("goto_table:%d", t) }
 // resubmit is goto_table where that is not allowed: in a group's bucket.
 func resubmit(t table) string { return fmt.Sprintf("resubmit(,%d)", t) }
 
+// loadInPort makes the packet one that came in by another port.
+func loadInPort(port uint32) string { return fmt.Sprintf("set_field:%d->in_port", port) }
+
 func output(port uint32) string { return fmt.Sprintf("output:%d", port) }
 
 func toGroup(id uint32) string { return fmt.Sprintf("group:%d", id) }

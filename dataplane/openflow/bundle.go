@@ -70,7 +70,7 @@ func (b *Bundle) add(t table, priority int, c uint64, comment, match, actions st
 
 // key is what makes two flows the same flow to a switch.
 func (f *Flow) key() string {
-	return fmt.Sprintf("table=%d, %s", f.Table, f.keyInTable())
+	return "table=" + strconv.Itoa(int(f.Table)) + ", " + f.keyInTable()
 }
 
 func (f *Flow) keyInTable() string {
@@ -82,13 +82,12 @@ func (f *Flow) keyInTable() string {
 
 // String is the flow's line in a dump.
 func (f *Flow) String() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "cookie=0x%x, table=%d, ", f.Cookie, f.Table)
+	options := ""
 	if f.Options != "" {
-		s.WriteString(f.Options + ", ")
+		options = f.Options + ", "
 	}
-	s.WriteString(f.keyInTable() + " actions=" + f.Actions)
-	return s.String()
+	return "cookie=0x" + strconv.FormatUint(f.Cookie, 16) + ", table=" + strconv.Itoa(int(f.Table)) + ", " + options +
+		f.keyInTable() + " actions=" + f.Actions
 }
 
 // String is the group's line in a dump.

@@ -9,6 +9,7 @@ import (
 // classifier finds out where a packet comes from.
 func (r *renderer) classifier() {
 	r.probes()
+	r.resets()
 	for _, e := range []struct {
 		port uint32
 		what string
@@ -48,6 +49,21 @@ func (r *renderer) fromEdge(e *edge, comment, pod string, s side) {
 			load(fieldGroup, s.group),
 			load(fieldReverseGroup, s.reverseGroup),
 			gotoTable(tableConntrack)))
+}
+
+// resets carries the agent's TCP resets, as if they came back from the engine: they must not pass it again, since they belong to
+// connections that it has denied. The tag's priority tells those that go the requests' way from those that go the replies'.
+func (r *renderer) resets() {
+	if r.ports.Agent == 0 || r.ports.EngineA == 0 || r.ports.EngineB == 0 {
+		return
+	}
+	for _, way := range []struct {
+		pcp, port uint32
+		what      string
+	}{{ResetToServer, r.ports.EngineB, "servers"}, {ResetToClient, r.ports.EngineA, "clients"}} {
+		r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, r.ports.Agent), "The agent's TCP resets to "+way.what+".",
+			newMatch(inPort(r.ports.Agent), vlanPCP(way.pcp)), actions(loadInPort(way.port), gotoTable(tableAfterEngine)))
+	}
 }
 
 // probes carries the agent's in-band probes through the engine and back, whether or not the engine inspects: they are how the

@@ -46,7 +46,7 @@ func inspectionIDs(connections []Connection) []uint16 {
 
 var (
 	entryZone  = regexp.MustCompile(`,zone=(\d+)`)
-	entryMark  = regexp.MustCompile(`,mark=(\d+|0x[0-9a-f]+)`)
+	entryMark  = regexp.MustCompile(`,mark=(0x[0-9a-f]+|\d+)`)
 	entryLabel = regexp.MustCompile(`,labels=0x([0-9a-f]+)`)
 )
 

@@ -109,6 +109,13 @@ const (
 	vlanEgress  = 0x0800
 )
 
+// Priorities (802.1p) of the VLAN tag with which the agent hands a TCP reset to the bridge, together with the connection's
+// InspectionID: whether it goes the way of the connection's requests or of its replies. Probes have priority 0.
+const (
+	ResetToServer = 1
+	ResetToClient = 2
+)
+
 // denialMeter limits how many packets a second are copied to the agent's port; Switches make it.
 const (
 	denialMeter      = 1

@@ -19,6 +19,7 @@ type match struct {
 	inPort            uint32
 	vlanTCI           masked
 	vlanID            uint16
+	vlanPCP           uint32
 	dlSrc, dlDst      string
 	src, dst          netip.Prefix
 	fragment          string
@@ -82,6 +83,9 @@ func inPort(port uint32) condition {
 
 func vlanTCI(value, mask uint32) condition { return func(m *match) { m.vlanTCI = masked{value, mask} } }
 
+// vlanPCP matches the priority of a packet's VLAN tag, 1..7.
+func vlanPCP(priority uint32) condition { return func(m *match) { m.vlanPCP = priority } }
+
 func vlanID(id uint16) condition { return func(m *match) { m.vlanID, m.hasTag = id, true } }
 
 func dlSrc(mac net.HardwareAddr) condition { return func(m *match) { m.dlSrc = mac.String() } }
@@ -133,6 +137,9 @@ func (m *match) String() string {
 	}
 	if m.hasTag {
 		add("dl_vlan", strconv.Itoa(int(m.vlanID)))
+	}
+	if m.vlanPCP != 0 {
+		add("dl_vlan_pcp", strconv.Itoa(int(m.vlanPCP)))
 	}
 	if m.vlanTCI.mask != 0 {
 		add("vlan_tci", fmt.Sprintf("0x%04x/0x%04x", m.vlanTCI.value, m.vlanTCI.mask))

@@ -32,7 +32,7 @@ func parseFlow(line string) (Flow, error) {
 	f := Flow{Priority: defaultPriority}
 	head, does, _ := strings.Cut(line, "actions=")
 	f.Actions = does
-	parts := strings.Split(strings.TrimSpace(head), ", ")
+	parts := strings.Split(strings.TrimRight(head, ", "), ", ")
 	var options []string
 	var err error
 	for i, part := range parts {

@@ -64,6 +64,7 @@ type renderer struct {
 	ports    Ports
 	engineUp bool
 
+	macs      map[string]string // which Pod has a MAC address
 	edges     []edge
 	groups    []group
 	endpoints map[netip.AddrPort]uint32
@@ -95,7 +96,7 @@ func (g *group) source() uint32 {
 }
 
 func newRenderer(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *renderer {
-	r := &renderer{b: &Bundle{}, plan: p, numbers: n, ports: ports, engineUp: engineUp}
+	r := &renderer{b: &Bundle{}, macs: map[string]string{}, plan: p, numbers: n, ports: ports, engineUp: engineUp}
 	for i := range p.Groups {
 		g := group{Group: &p.Groups[i], number: r.groupNumber(p.Groups[i].Key)}
 		if g.number != 0 {
@@ -123,7 +124,11 @@ func (r *renderer) addEdge(e plan.Edge) {
 	case len(ports.MAC) != 6 || ports.Pod == 0 || ports.Uplink == 0:
 		r.b.fail("Pod %s lacks a port number or its MAC address (pod %d, uplink %d, MAC %q): read the bridge's ports before rendering",
 			e.Pod, ports.Pod, ports.Uplink, ports.MAC)
+	case r.macs[string(ports.MAC)] != "":
+		r.b.fail("Pods %s and %s have one MAC address, %s, by which their packets are told apart after the engine: give one of them another",
+			r.macs[string(ports.MAC)], e.Pod, ports.MAC)
 	default:
+		r.macs[string(ports.MAC)] = e.Pod.String()
 		r.edges = append(r.edges, edge{Edge: e, ports: ports, number: number,
 			ingress: r.groupNumber(e.Ingress), egress: r.groupNumber(e.Egress)})
 	}

@@ -19,9 +19,9 @@ import (
 // only one endpoint can be meant.
 func (r *renderer) serviceLB() {
 	if r.anyEgress() {
-		taken := map[uint32]bool{}
+		taken, seen := map[uint32]bool{}, map[frontend]bool{}
 		for i := range r.plan.Services {
-			r.service(&r.plan.Services[i], taken)
+			r.service(&r.plan.Services[i], taken, seen)
 		}
 	}
 	r.b.add(tableServiceLB, priorityMiss, cookie(featurePipeline, 0), "Connections to anything but a Service.",
@@ -32,11 +32,23 @@ func (r *renderer) anyEgress() bool {
 	return slices.ContainsFunc(r.edges, func(e edge) bool { return e.egress != 0 })
 }
 
-func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool) {
-	for _, v4 := range [...]bool{true, false} {
-		isFamily := func(a netip.Addr) bool { return a.Is4() == v4 }
-		addresses := slices.DeleteFunc(slices.Clone(s.Addresses), func(a netip.Addr) bool { return !isFamily(a) })
-		endpoints := slices.DeleteFunc(slices.Clone(s.Endpoints), func(a netip.AddrPort) bool { return !isFamily(a.Addr()) })
+// frontend is a place where a Service is reached. When two Services claim one, the first has it.
+type frontend struct {
+	address  netip.AddrPort
+	protocol plan.Protocol
+}
+
+func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[frontend]bool) {
+	for _, f := range ipFamilies {
+		var addresses []netip.Addr
+		for _, a := range s.Addresses {
+			at := frontend{netip.AddrPortFrom(a, s.Port), s.Protocol}
+			if family(a) == f && !seen[at] {
+				seen[at] = true
+				addresses = append(addresses, a)
+			}
+		}
+		endpoints := slices.DeleteFunc(slices.Clone(s.Endpoints), func(a netip.AddrPort) bool { return family(a.Addr()) != f })
 		if len(addresses) == 0 {
 			continue
 		}

@@ -63,3 +63,9 @@ func (d *Directory) service(a netip.AddrPort) *Peer {
 	}
 	return &Peer{Address: a, Name: d.services[a]}
 }
+
+// Resets tells whether both ends of a connection that the rule set with this InspectionID denies are to get a TCP reset.
+func (d *Directory) Resets(id uint16) bool {
+	set := d.ruleSets[id]
+	return set != nil && set.Reset && !set.Audit
+}

@@ -42,6 +42,8 @@ type Event struct {
 	DNS         *DNS   `json:"dns,omitempty"`
 	// Why has a sentence for each rule that might have allowed this and did not.
 	Why []string `json:"why,omitempty"`
+	// Reason is the engine's own word for why it dropped the packet ("rules", "stream midstream"); empty when it does not say.
+	Reason string `json:"reason,omitempty"`
 	// FlowID is the engine's number of the connection, as in its own log.
 	FlowID uint64 `json:"flowID,omitempty"`
 }

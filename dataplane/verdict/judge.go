@@ -13,6 +13,8 @@ import (
 type Judge struct {
 	// Node is the name that the events carry.
 	Node string
+	// ReplyInterface is the one by which replies enter the engine.
+	ReplyInterface string
 	// BeforeDNAT, when set, gives the address that the client of a connection through an edge's own Service DNAT sent to, and
 	// an invalid one where there was no DNAT.
 	BeforeDNAT func(client, server netip.AddrPort, protocol string) netip.AddrPort
@@ -27,7 +29,7 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 		return Event{}, false
 	}
 	client, server := e.Src, e.Dst
-	if e.Direction == "to_client" {
+	if e.Interface == j.ReplyInterface {
 		client, server = server, client
 	}
 	ev := Event{
@@ -42,6 +44,9 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	}
 	ev.HTTP, ev.TLS, ev.DNS = asked(e)
 	ev.Why = why(set, e)
+	if e.Drop != nil {
+		ev.Reason = e.Drop.Reason
+	}
 	return ev, true
 }
 

@@ -208,6 +208,9 @@ func (l *Lab) removePod(pod types.NamespacedName) error {
 	return errors.Join(err, l.net.RemovePod(pod.Namespace, pod.Name))
 }
 
+// NodeNetns is the path of a node's network namespace. Nodes are named node-1, node-2, …
+func (l *Lab) NodeNetns(node string) string { return l.net.NodeNetns(node) }
+
 // Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.
 func (l *Lab) Close() error {
 	l.mu.Lock()

@@ -32,7 +32,7 @@ func (n *Network) Command(ctx context.Context, namespace, name string, args ...s
 
 // NewCommand prepares a program to be run in the network namespace at path.
 func NewCommand(ctx context.Context, path string, args ...string) *Command {
-	c := &Command{Cmd: exec.CommandContext(ctx, args[0], args[1:]...), netns: path} //nolint:gosec // to run any program
+	c := &Command{Cmd: exec.CommandContext(ctx, args[0], args[1:]...), netns: path}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	c.Cancel = c.signalGroup
 	c.WaitDelay = time.Second // for a grandchild that keeps the output open

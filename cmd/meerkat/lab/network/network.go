@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
@@ -92,17 +93,13 @@ func (n *Network) freeAddress(subnet netip.Prefix) (netip.Addr, error) {
 // taken says whether a Pod or a node has the address.
 func (n *Network) taken(a netip.Addr) bool {
 	for _, pod := range n.pods {
-		for _, ip := range pod.IPs {
-			if ip == a {
-				return true
-			}
+		if slices.Contains(pod.IPs, a) {
+			return true
 		}
 	}
 	for _, node := range n.nodes {
-		for _, ip := range node.Addresses {
-			if ip == a {
-				return true
-			}
+		if slices.Contains(node.Addresses, a) {
+			return true
 		}
 		for _, subnet := range node.PodCIDRs {
 			if gatewayOf(subnet) == a {

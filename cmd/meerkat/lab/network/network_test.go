@@ -291,7 +291,7 @@ func processesIn(t *testing.T, path string) []string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	var left []string
-	for _, pid := range strings.Fields(string(out)) {
+	for pid := range strings.FieldsSeq(string(out)) {
 		line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
 		left = append(left, pid+" "+strings.ReplaceAll(string(line), "\x00", " "))
 	}

@@ -44,7 +44,7 @@ func (f Faults) sorted() Faults {
 
 // closest gives the name that was probably meant, or "".
 func closest(name string, names []string) string {
-	best, least := "", 3
+	best, least := "", min(3, max(2, len(name)/3+1)) // one letter in a short name, two in a long one
 	for _, n := range names {
 		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < least {
 			best, least = n, d

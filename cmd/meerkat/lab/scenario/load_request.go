@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -129,7 +130,7 @@ func (d *decoder) raw(n *yaml.Node, path string) *Raw {
 	return r
 }
 
-// segment reads a string, or {base64: …}.
+// segment reads a string, {base64: …}, or {text: …, times: …}.
 func (d *decoder) segment(n *yaml.Node, path string) []byte {
 	if n.Kind == yaml.ScalarNode {
 		if n.Tag == "!!binary" {
@@ -138,9 +139,24 @@ func (d *decoder) segment(n *yaml.Node, path string) []byte {
 		return []byte(n.Value)
 	}
 	var b []byte
-	d.object(n, path, fields{"base64": func(n *yaml.Node, path string) { b = d.base64(n, path) }}, "base64")
-	return b
+	times := 1
+	members := fields{
+		"base64": func(n *yaml.Node, path string) { b = d.base64(n, path) },
+		"text":   func(n *yaml.Node, path string) { b = []byte(d.text(n, path)) },
+	}
+	d.object(n, path, merge(members, fields{
+		"times": func(n *yaml.Node, path string) { times = d.integer(n, path, 1, 100000) },
+	}))
+	d.exactlyOne(n, path, members)
+	if len(b)*times > maxSegment {
+		d.fault(n, path, "is %d bytes long; a segment has at most %d", len(b)*times, maxSegment)
+		return nil
+	}
+	return bytes.Repeat(b, times)
 }
+
+// maxSegment bounds what a few letters of YAML can ask for.
+const maxSegment = 1 << 20
 
 func (d *decoder) base64(n *yaml.Node, path string) []byte {
 	b, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(n.Value), ""))

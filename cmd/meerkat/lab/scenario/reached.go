@@ -15,15 +15,16 @@ import (
 func headReached(sent []byte, since time.Time, copies int) func([]traffic.Record) string {
 	sent = bytes.TrimLeft(sent, "\r\n")
 	return func(records []traffic.Record) string {
+		rightly := copies
 		for _, record := range records {
 			for _, r := range record.Requests {
 				if len(sent) == 0 || r.Time.Before(since) || !bytes.Equal(r.Head, sent) {
 					continue
 				}
-				if copies == 0 {
+				if rightly == 0 {
 					return fmt.Sprintf("%s received the request", record.Server)
 				}
-				copies--
+				rightly--
 			}
 		}
 		return ""

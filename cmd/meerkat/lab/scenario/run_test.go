@@ -25,6 +25,8 @@ func parse(t *testing.T, steps string) *scenario.Scenario {
 
 const ends = "from: shop/client, to: service/shop/web:80"
 
+const allowedOnce = `- connection: {` + ends + `, requests: [{http: {path: /public/a}, expect: allow}, {http: {path: /public/a}, expect: deny}]}`
+
 // Steps that the filter, when it does everything right, makes come out as expected.
 const (
 	allowProbe = `- probe: {` + ends + `, http: {path: /public/a}, expect: allow}`
@@ -147,6 +149,9 @@ func TestRunOtherwise(t *testing.T) {
 		{"query without event", wrongs{silent: true}, dnsThree, []string{"no deny event names a policy"}},
 		{"after the upgrade passes", wrongs{passAll: true}, websocket, []string{"received"}},
 		{"one of several", wrongs{dropAll: true}, repeated, []string{"no answer reached the client"}},
+		{"the same request, allowed and then denied", wrongs{denyRepeat: true}, allowedOnce, nil},
+		{"the same request, allowed twice", wrongs{}, allowedOnce, []string{"the server answered it"}},
+		{"the same request, passed in the end", wrongs{denyRepeat: true, late: 130 * time.Millisecond}, allowedOnce, []string{"received the request"}},
 		{"apply fails", wrongs{failing: true}, apply, []string{"it cannot be done today"}},
 		{"signal fails", wrongs{failing: true}, engine, []string{"it cannot be done today"}},
 		{"acting fails", wrongs{failing: true}, acting, []string{"it cannot be done today", "it cannot be done today"}},

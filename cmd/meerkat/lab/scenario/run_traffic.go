@@ -236,8 +236,14 @@ func (r Request) describe() string {
 			s += fmt.Sprintf(" %s:%s", h.Name, h.Value)
 		}
 	}
+	if r := []rune(s); len(r) > maxRequest {
+		return string(r[:maxRequest-1]) + "…"
+	}
 	return s
 }
+
+// maxRequest is how much of a request stands in a table.
+const maxRequest = 56
 
 // describeBytes is raw bytes in a line.
 func describeBytes(b []byte) string {

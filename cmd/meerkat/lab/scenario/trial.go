@@ -67,6 +67,9 @@ func (t *trial) bounded(ctx context.Context, expectDenial bool, answer time.Dura
 	}
 	ctx, decide := context.WithCancelCause(ctx)
 	since := time.Now()
+	if t.network == "tcp" {
+		since = t.start // once denied, a connection stays denied
+	}
 	go func() {
 		for ctx.Err() == nil {
 			if len(t.verdicts(since, VerdictDeny)) > 0 && sleep(ctx, grace) {

@@ -49,6 +49,7 @@ type wrongs struct {
 	dropAll    bool          // denies whatever comes
 	dropSilent bool          // drops whatever comes, and says nothing
 	passAll    bool          // denies nothing
+	denyRepeat bool          // denies what comes for a second time
 	noAudit    bool          // audits nothing
 	auditAll   bool          // audits whatever comes
 	fake       bool          // answers itself, with 200
@@ -188,9 +189,9 @@ func (w *world) relayBytes(conn net.Conn, in io.Reader, server net.Conn) {
 		requests := traffic.ParseRequests(all)
 		deny := len(requests) == 0 && !bytes.HasPrefix(all, []byte("G")) && w.denies(all)
 		var v scenario.Verdict
-		for _, r := range requests[judged:] {
+		for i, r := range requests[judged:] {
 			v = scenario.Verdict{Method: r.Method, Path: r.Target, Host: r.Host}
-			if deny = w.denies(r.Head); deny {
+			if deny = w.denies(r.Head) || w.wrong.denyRepeat && judged+i > 0; deny {
 				break
 			}
 			w.audit(conn.RemoteAddr(), r.Head, v)

@@ -20,6 +20,8 @@ type Conn struct {
 	start time.Time
 	// ended is what ended the connection; later requests cannot be sent.
 	ended error
+	// unanswered tells that something was sent that got no answer, so that bytes may still be on their way.
+	unanswered bool
 }
 
 // Connect opens a connection. When none comes about, the Conn is nil and the Result says why, with the local port where the
@@ -40,8 +42,14 @@ func Connect(ctx context.Context, dial Dialer, network, address string) (*Conn, 
 	return &Conn{conn: conn, in: bufio.NewReader(conn), start: result.Start}, result
 }
 
-// Close closes the connection.
-func (c *Conn) Close() error { return c.conn.Close() }
+// Close closes the connection. When something was left unanswered, it resets it, so that the kernel does not go on and
+// retransmit what was denied: under another policy, in a later step, it might pass.
+func (c *Conn) Close() error {
+	if tcp, ok := c.conn.(*net.TCPConn); ok && c.unanswered {
+		return errors.Join(tcp.SetLinger(0), tcp.Close())
+	}
+	return c.conn.Close()
+}
 
 // Local is the connection's address at the client: what its verdicts and records are found by.
 func (c *Conn) Local() netip.AddrPort { return addrPort(c.conn.LocalAddr()) }
@@ -71,6 +79,7 @@ func within(ctx context.Context, conn net.Conn) (release func()) {
 func (c *Conn) fail(r *Result, err error) {
 	r.Outcome, r.Error = outcomeOf(err), err.Error()
 	r.Elapsed = time.Since(r.Start)
+	c.unanswered = true
 	if r.Outcome != Unanswered {
 		c.ended = err
 	}

@@ -194,6 +194,9 @@ func (h *HTTP2) awaitAll(ctx context.Context, results []Result) []Result {
 		if results[i].Outcome == "" {
 			h.await(ctx, &results[i])
 			results[i].Elapsed = time.Since(results[i].Start)
+			if results[i].Outcome != Answered {
+				h.conn.unanswered = true
+			}
 		}
 	}
 	return results

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,5 +271,34 @@ func TestTLSAndDNSClients(t *testing.T) {
 	}
 	if got := connect(t, "udp", addr).DNS(t.Context(), "a.example", "NOPE"); got.Outcome != traffic.Failed {
 		t.Errorf("unknown type: %+v", got)
+	}
+}
+
+// TestCloseLeavesNothingBehind: what was not answered is not retransmitted after the end.
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	for _, c := range []struct {
+		do   func(*traffic.Conn)
+		want error
+	}{
+		{func(c *traffic.Conn) { c.HTTP(short(t), traffic.HTTPRequest{}) }, syscall.ECONNRESET},
+		{func(c *traffic.Conn) { c.HTTP2().Do(short(t), traffic.HTTPRequest{}) }, syscall.ECONNRESET},
+		{func(*traffic.Conn) {}, io.EOF},
+	} {
+		got := make(chan error, 1)
+		addr := oneShot(t, func(conn net.Conn) {
+			_, err := io.Copy(io.Discard, conn)
+			if err == nil {
+				err = io.EOF
+			}
+			got <- err
+		})
+		conn := connect(t, "tcp", addr)
+		c.do(conn)
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-got; !errors.Is(err, c.want) {
+			t.Errorf("the server saw %v, want %v", err, c.want)
+		}
 	}
 }

@@ -28,5 +28,6 @@ func (c *Conn) TLS(ctx context.Context, serverName string, r HTTPRequest) Result
 	}
 	got := inner.HTTP(ctx, r)
 	got.Start = result.Start
+	c.unanswered = inner.unanswered
 	return got
 }

@@ -55,11 +55,11 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 
 // bindAny binds a socket to any address and a port of the kernel's choice.
 func bindAny(fd int, network string) (netip.AddrPort, error) {
-	var any unix.Sockaddr = &unix.SockaddrInet4{}
+	var unspecified unix.Sockaddr = &unix.SockaddrInet4{}
 	if network[len(network)-1] == '6' {
-		any = &unix.SockaddrInet6{}
+		unspecified = &unix.SockaddrInet6{}
 	}
-	if err := unix.Bind(fd, any); err != nil {
+	if err := unix.Bind(fd, unspecified); err != nil {
 		return netip.AddrPort{}, fmt.Errorf("binding a local port: %w", err)
 	}
 	name, err := unix.Getsockname(fd)

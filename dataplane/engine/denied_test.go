@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+)
+
+// deniedCopy is a copy of a packet with the given layers.
+func deniedCopy(t testing.TB, number byte, kind layers.EthernetType, l ...gopacket.SerializableLayer) []byte {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: []byte{0x0a, 0x6d, 0, 0, 0, number}, EthernetType: kind}
+	buf := gopacket.NewSerializeBuffer()
+	all := append([]gopacket.SerializableLayer{eth}, l...)
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true}, all...); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func deniedCopies(t testing.TB) map[string][]byte {
+	v4 := func(p layers.IPProtocol) *layers.IPv4 {
+		return &layers.IPv4{Version: 4, IHL: 5, TTL: 9, Protocol: p, SrcIP: []byte{10, 0, 0, 1}, DstIP: []byte{10, 0, 0, 2}}
+	}
+	v6 := func(p layers.IPProtocol) *layers.IPv6 {
+		return &layers.IPv6{
+			Version: 6, HopLimit: 9, NextHeader: p,
+			SrcIP: netip.MustParseAddr("fd00::1").AsSlice(), DstIP: netip.MustParseAddr("fd00::2").AsSlice(),
+		}
+	}
+	return map[string][]byte{
+		"tcp":    deniedCopy(t, 1, layers.EthernetTypeIPv4, v4(layers.IPProtocolTCP), &layers.TCP{SrcPort: 4000, DstPort: 80, SYN: true}),
+		"udp6":   deniedCopy(t, 2, layers.EthernetTypeIPv6, v6(layers.IPProtocolUDP), &layers.UDP{SrcPort: 4000, DstPort: 53}),
+		"sctp":   deniedCopy(t, 3, layers.EthernetTypeIPv4, v4(layers.IPProtocolSCTP), &layers.SCTP{SrcPort: 4000, DstPort: 99}),
+		"icmp":   deniedCopy(t, 4, layers.EthernetTypeIPv4, v4(layers.IPProtocolICMPv4), &layers.ICMPv4{}),
+		"esp":    deniedCopy(t, 5, layers.EthernetTypeIPv4, v4(layers.IPProtocolESP), gopacket.Payload("x")),
+		"not ip": deniedCopy(t, 6, layers.EthernetTypeARP, gopacket.Payload("x")),
+	}
+}
+
+func TestDecodeDenied(t *testing.T) {
+	addr := netip.MustParseAddrPort
+	want := map[string]DeniedPacket{
+		"tcp":  {Number: 1, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:80"), Proto: "TCP"},
+		"udp6": {Number: 2, Src: addr("[fd00::1]:4000"), Dst: addr("[fd00::2]:53"), Proto: "UDP"},
+		"sctp": {Number: 3, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:99"), Proto: "SCTP"},
+		"icmp": {Number: 4, Src: addr("10.0.0.1:0"), Dst: addr("10.0.0.2:0"), Proto: "ICMP"},
+		"esp":  {Number: 5, Src: addr("10.0.0.1:0"), Dst: addr("10.0.0.2:0"), Proto: "50"},
+	}
+	for name, data := range deniedCopies(t) {
+		got, ok := decodeDenied(data)
+		got.Time = time.Time{}
+		if w, known := want[name]; got != w || ok != known {
+			t.Errorf("%s: %+v, %v", name, got, ok)
+		}
+	}
+	if _, ok := decodeDenied(probeFrame(0, 0, 0, 0)); ok {
+		t.Error("a frame to another MAC was taken for a copy")
+	}
+}
+
+func FuzzDecodeDenied(f *testing.F) {
+	for _, data := range deniedCopies(f) {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if d, ok := decodeDenied(data); ok && (!d.Src.Addr().IsValid() || !d.Dst.Addr().IsValid() || d.Proto == "") {
+			t.Errorf("%+v", d)
+		}
+	})
+}

@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// dropPrivileges takes from the calling thread, and so from what it starts, every capability that the engine does not need, for
+// good. The engine parses what strangers send. It needs raw sockets on its interfaces, and to reach its own directory wherever
+// that is.
+func dropPrivileges() error {
+	keep := []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_DAC_READ_SEARCH}
+	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+		if slices.Contains(keep, c) {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		switch {
+		case errors.Is(err, unix.EINVAL): // a kernel that has fewer
+		case errors.Is(err, unix.EPERM): // without CAP_SETPCAP, somebody has narrowed the bounds already
+		case err != nil:
+			return os.NewSyscallError("prctl PR_CAPBSET_DROP", err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+)
+
+// An engine that wakes up hands out old probes; those of another prober may come at any time.
+func TestProberCountsFreshProbesOfItsOwn(t *testing.T) {
+	p := &Prober{cfg: ProbeConfig{}.withDefaults(), nonce: 7, start: time.Now().Add(-time.Hour)}
+	back := func(nonce uint64, age time.Duration) {
+		tagged := probeFrame(nonce, 1, time.Since(p.start)-age, 0)
+		p.probeBack(append(tagged[:12:12], tagged[16:]...))
+	}
+	for range 3 {
+		back(7, time.Second)
+		back(8, time.Millisecond)
+		p.probeBack([]byte("short"))
+	}
+	if p.judge(false) || p.judge(true) {
+		t.Error("old and foreign probes count")
+	}
+	back(7, time.Millisecond)
+	if p.judge(false) {
+		t.Error("one probe is enough to be healthy again")
+	}
+	if !p.judge(true) {
+		t.Error("one probe is not enough to stay healthy")
+	}
+	back(7, time.Millisecond)
+	if !p.judge(false) || p.RTT() < time.Millisecond {
+		t.Errorf("two probes are not enough; RTT %v", p.RTT())
+	}
+}
+
+// The Prober alone, with a wire in the engine's place.
+func TestProberOnAWire(t *testing.T) {
+	n := newTestNet(t)
+	a, err := openRawSocket(n.node, "mk-l7a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := openRawSocket(n.node, "mk-l7b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go pump(a, func(f frame) { _ = b.Write(tagged(f.Data, f.VLAN)) })
+	changes := make(chan bool, 10)
+	p, err := NewProber(n.node, "mk-agent", ProbeConfig{Interval: 20 * time.Millisecond}, func(ok bool) { changes <- ok }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	next := func(want bool) {
+		t.Helper()
+		select {
+		case got := <-changes:
+			if got != want {
+				t.Errorf("healthy %v, want %v", got, want)
+			}
+		case <-time.After(time.Second):
+			t.Fatalf("no change to %v", want)
+		}
+	}
+	next(true)
+	_ = a.Close()
+	next(false)
+	if sent, lost := p.Counts(); sent == 0 || lost == 0 || lost > sent {
+		t.Errorf("sent %d, lost %d", sent, lost)
+	}
+	_ = b.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProbeFrame(t *testing.T) {
+	data := probeFrame(1, 2, time.Second, 3)
+	if got := uint16(data[14])<<8 | uint16(data[15]); got != ledger.ProbeVLAN {
+		t.Errorf("VLAN %d", got)
+	}
+	nonce, at, ok := readProbe(append(data[:12:12], data[16:]...))
+	if nonce != 1 || at != time.Second || !ok {
+		t.Errorf("%d %v %v", nonce, at, ok)
+	}
+}

@@ -1,0 +1,39 @@
+package integration
+
+import (
+	"bytes"
+	"path/filepath"
+	"testing"
+
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+)
+
+// TestScenarios plays every scenario file.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("../scenarios/*/scenario.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scenario files in test/scenarios", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			prepared, err := lab.Prepare(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opts := options(t)
+			opts.Progress = nil
+			report, err := lab.Play(t.Context(), prepared[0], opts, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !report.Passed() {
+				var table bytes.Buffer
+				if err := report.WriteTable(&table, scenario.TableOptions{}); err != nil {
+					t.Error(err)
+				}
+				t.Errorf("the scenario did not go as it expects:\n%s", &table)
+			}
+		})
+	}
+}

@@ -11,7 +11,7 @@ SCENARIO ?= test/scenarios/storefront/scenario.yaml
 PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
-BENCH ?= .
+BENCHFLAGS ?=
 
 # Tools are built from the exact versions of their go.mod, and carry the version in their name: a new version is a new file.
 CONTROLLER_GEN := bin/controller-gen-$(shell awk '$$1 == "sigs.k8s.io/controller-tools" { print $$2 }' hack/tools/go.mod)
@@ -82,11 +82,11 @@ fuzz: ## Run each fuzz test for FUZZTIME (30s).
 	@hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## Run the benchmarks (BENCH=regular expression).
+bench: ## Compare no policy, HAProxy and Meerkat on real traffic (BENCHFLAGS='-rounds 9 -seconds 5').
 	$(say) 'installing what benchmarks need, where it is missing'
 	@hack/install-deps.sh bench
-	$(say) 'benchmarking'
-	@go test -p 1 -timeout 3600s -run '^$$' -bench '$(BENCH)' $(PACKAGES)
+	$(say) 'comparing no policy, HAProxy and Meerkat (about two minutes)'
+	@go run ./test/bench $(BENCHFLAGS)
 
 ##@ Keep house
 

@@ -36,21 +36,24 @@ const (
 	// noDoubles: each of these fields stands at most once, and not both of those that tell a body's length.
 	noDoubles = `^(?!` + anyLine + `(?i:(host|content-length|transfer-encoding)):[^\n]*+\n` + anyLine + `(?i:\1):)` +
 		`(?!(?=` + anyLine + `(?i:content-length):)` + anyLine + `(?i:transfer-encoding):)`
-	// headerBlock: lines of "name:value", none of them folded, then the empty line. Trailers may follow, or a part of them.
+	// Lines of "name:value", none of them folded.
 	blanks        = `[ \t]*+`
-	contentLength = `(?i:content-length):` + blanks + `[0-9]{1,18}` + blanks
-	plainField    = `(?!(?i:content-length|transfer-encoding):)` + tokenChars + `++:[^\r\n\x00]*+`
-	chunked       = `(?i:transfer-encoding):` + blanks + `(?i:chunked)` + blanks
-	headerBlock   = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `|` + chunked + `)\r?\n)*+\r?\n`
-	headerBlock0  = noDoubles + `(?:(?:` + plainField + `|` + contentLength + `)\r?\n)*+\r?\n` // HTTP/1.0 has no chunks
+	plainField    = `(?!(?i:content-length|transfer-encoding):)` + tokenChars + `++:[^\r\n\x00]*+\r?\n`
+	contentLength = `(?i:content-length):` + blanks + `[0-9]{1,18}` + blanks + `\r?\n`
+	chunkedField  = `(?i:transfer-encoding):` + blanks + `(?i:chunked)` + blanks + `\r?\n`
+	// plainHeader ends with the empty line. If the engine sees more there, it takes something else for the end than others do.
+	plainHeader = noDoubles + `(?:` + plainField + `|` + contentLength + `)*+\r?\n\z`
+	// chunkedHeader may be followed by trailers, or by as much of them as has arrived.
+	chunkedHeader = noDoubles + `(?=` + anyLine + `(?i:transfer-encoding):)(?:` + plainField + `|` + chunkedField + `)*+\r?\n` +
+		`(?:` + plainField + `)*+(?:\r?\n)?(?:` + tokenChars + `++(?::[^\r\n\x00]*+)?\r?)?\z`
 )
 
 func (c *compiler) saneHTTP1() {
 	// Method, target and version with one space between them. CONNECT is not among the methods: nobody judges a tunnel.
 	requestLine := "^" + anyLiteral(l7.HTTP1Methods()) + ` [!-~\x80-\xff]++ HTTP\/1\.`
-	for version, block := range []string{headerBlock0, headerBlock} {
-		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+string(rune('0'+version))+`\z`)+
-			"http.header.raw; "+pcre(block)+set(bitSane)+unset(bitHold)+"noalert; "+second,
+	for _, form := range [][2]string{{`[01]`, plainHeader}, {`1`, chunkedHeader}} { // HTTP/1.0 has no chunks
+		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+form[0]+`\z`)+"http.header.raw; "+pcre(form[1])+
+			set(bitSane)+unset(bitHold)+"noalert; "+second,
 			Meaning{Kind: Gate, Protocol: "http1", Detail: "recognises well-formed requests"})
 	}
 	c.hold()

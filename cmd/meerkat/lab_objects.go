@@ -113,8 +113,7 @@ func labExec(ctx context.Context, f *labFlags, pod string, command []string) err
 	program.Hosts = filepath.Join(lab.Dir(f.stateDir, name), "hosts")
 	program.Stdin, program.Stdout, program.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = program.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exitError{exit.ExitCode(), nil}
 	}
 	if err != nil {

@@ -65,12 +65,14 @@ func labUp(ctx context.Context, f *labFlags, nodes int, objects *manifests.Objec
 	}
 	client := lab.NewClient(f.stateDir, name)
 	if err := daemon.answers(ctx, client); err != nil {
-		return errors.Join(err, daemon.end())
+		daemon.end()
+		return err
 	}
 	say(fmt.Sprintf("applying %d Pods, %d Services, %d policies", len(objects.Pods), len(objects.Services), len(objects.L7Policies)))
 	status, err := client.Apply(ctx, objects)
 	if err != nil {
-		return errors.Join(fmt.Errorf("the lab is taken down again: %w", err), daemon.end())
+		daemon.end()
+		return fmt.Errorf("the lab is taken down again: %w", err)
 	}
 	say("ready")
 	return printStatus(os.Stdout, status, "table")
@@ -78,9 +80,9 @@ func labUp(ctx context.Context, f *labFlags, nodes int, objects *manifests.Objec
 
 // daemon is the process that keeps a lab.
 type daemon struct {
-	cmd   *exec.Cmd
-	log   string
-	ended chan error
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed at the process's end
 }
 
 func startDaemon(f *labFlags, name string, nodes int) (*daemon, error) {
@@ -107,8 +109,11 @@ func startDaemon(f *labFlags, name string, nodes int) (*daemon, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.Remove(log.Name()))
 	}
-	d := &daemon{cmd: cmd, log: log.Name(), ended: make(chan error, 1)}
-	go func() { d.ended <- cmd.Wait() }()
+	d := &daemon{cmd: cmd, log: log.Name(), done: make(chan struct{})}
+	go func() {
+		defer close(d.done)
+		_ = cmd.Wait() // its log tells what went wrong
+	}()
 	return d, nil
 }
 
@@ -121,7 +126,7 @@ func (d *daemon) answers(ctx context.Context, client *lab.Client) error {
 			return os.Rename(d.log, client.LogFile()) // among the lab's files, which go with it; the daemon still has it open
 		}
 		select {
-		case <-d.ended:
+		case <-d.done:
 			text, _ := os.ReadFile(d.log)
 			_ = os.Remove(d.log)
 			return exitError{exitUnable, fmt.Errorf("the lab did not come up:\n%s", text)}
@@ -133,15 +138,14 @@ func (d *daemon) answers(ctx context.Context, client *lab.Client) error {
 }
 
 // end takes the lab down again.
-func (d *daemon) end() error {
+func (d *daemon) end() {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-d.ended:
+	case <-d.done:
 	case <-time.After(40 * time.Second):
 		_ = d.cmd.Process.Kill()
 	}
 	_ = os.Remove(d.log)
-	return nil
 }
 
 func newLabDown(f *labFlags) *cobra.Command {

@@ -27,8 +27,7 @@ func run() int {
 	if err == nil {
 		return exitOK
 	}
-	var failure exitError
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[exitError](err); ok {
 		if failure.error != nil {
 			fmt.Fprintln(os.Stderr, "meerkat:", failure.error)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,14 +129,14 @@ func (r *rendered) write(w io.Writer, part string) error {
 }
 
 func (r *rendered) describe() string {
-	text := ""
+	var text strings.Builder
 	for _, f := range r.Findings.Policies {
-		text += fmt.Sprintf("# %s selects %d Pods\n", f.Policy, f.Pods)
+		fmt.Fprintf(&text, "# %s selects %d Pods\n", f.Policy, f.Pods)
 		for _, c := range f.Conditions {
-			text += fmt.Sprintf("#   %-13s %-6s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+			fmt.Fprintf(&text, "#   %-13s %-6s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // loadObjects reads manifests; what is wrong with them is all in the one error.

@@ -38,9 +38,9 @@ func toGroup(id uint32) string { return fmt.Sprintf("group:%d", id) }
 
 func move(from, to string) string { return "move:" + from + "->" + to }
 
-// lookup reads the connection in the edge's zone and goes on in table t; nothing is rewritten.
-func lookup(t table) string {
-	return fmt.Sprintf("ct(table=%d,zone=%s)", t, fieldZone.name())
+// lookup reads the connection in the edge's zone and goes on in ConntrackRead; nothing is rewritten.
+func lookup() string {
+	return fmt.Sprintf("ct(table=%d,zone=%s)", tableConntrackRead, fieldZone.name())
 }
 
 // translate reads the connection, applies its translation (or undoes it, for a reply) and goes on in table t.

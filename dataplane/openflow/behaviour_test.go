@@ -65,7 +65,7 @@ func (w *world) service(name, protocol, address, endpoints string) {
 	at := netip.MustParseAddrPort(address)
 	s := plan.ServicePort{Service: types.NamespacedName{Namespace: "shop", Name: name}, Addresses: []netip.Addr{at.Addr()},
 		Protocol: plan.Protocol(protocol), Port: at.Port()}
-	for _, e := range strings.Fields(endpoints) {
+	for e := range strings.FieldsSeq(endpoints) {
 		s.Endpoints = append(s.Endpoints, netip.MustParseAddrPort(e))
 	}
 	w.plan.Services = append(w.plan.Services, s)

@@ -21,7 +21,7 @@ func (r *renderer) conntrack() {
 	c := cookie(featurePipeline, 0)
 	for _, t := range transports {
 		for _, name := range [...]string{t.v4, t.v6} {
-			does := lookup(tableConntrackRead)
+			does := lookup()
 			if t.number == protoSCTP {
 				// Conntrack in userspace (Open vSwitch 3.1) knows no ports of SCTP: all associations of two hosts are one connection.
 				does = actions(load(fieldJudgeEach, 1), does)
@@ -32,15 +32,15 @@ func (r *renderer) conntrack() {
 	}
 	for _, t := range icmp4Errors {
 		r.b.add(tableConntrack, priorityStep, c, "ICMP errors over IPv4.",
-			newMatch(proto("icmp"), icmpType(t)), lookup(tableConntrackRead))
+			newMatch(proto("icmp"), icmpType(t)), lookup())
 	}
 	for _, t := range icmp6Errors {
 		r.b.add(tableConntrack, priorityStep, c, "ICMP errors over IPv6.",
-			newMatch(proto("icmp6"), icmpType(t)), lookup(tableConntrackRead))
+			newMatch(proto("icmp6"), icmpType(t)), lookup())
 	}
 	for _, f := range [...]condition{firstFragment, laterFragment} {
 		r.b.add(tableConntrack, priorityFragment6, c, "Fragments over IPv6, of whatever protocol.",
-			newMatch(proto("ipv6"), f), lookup(tableConntrackRead))
+			newMatch(proto("ipv6"), f), lookup())
 	}
 	r.b.add(tableConntrack, priorityMiss, c, "All that is not governed: ARP, neighbour discovery, pings, other protocols.",
 		newMatch(), gotoTable(tableDeliver))

@@ -183,7 +183,7 @@ func cookie(f feature, subject uint32) uint64 {
 	return Round<<48 | uint64(subject)<<16 | uint64(f)
 }
 
-// splitCookie gives a cookie's parts.
-func splitCookie(c uint64) (round uint16, subject uint32, f feature) {
-	return uint16(c >> 48), uint32(c >> 16), feature(c & 0xffff)
+// splitCookie gives a cookie's parts without the round.
+func splitCookie(c uint64) (subject uint32, f feature) {
+	return uint32(c >> 16), feature(c & 0xffff)
 }

@@ -162,7 +162,7 @@ func compareVerdict(t *testing.T, describe string, b *Bundle, n ledger.Numbers, 
 	inspected := pk.get(fieldVerdictMarks)<<fieldVerdictMarks.lo&markInspect != 0
 	switch {
 	case governed && want.Verdict == plan.Deny:
-		_, number, f := splitCookie(met[len(met)-1].Cookie)
+		number, f := splitCookie(met[len(met)-1].Cookie)
 		i := slices.IndexFunc(b.Denials, func(d Denial) bool { return d.Number == number })
 		if committed || f != featureDenial || i < 0 || !slices.Equal(b.Denials[i].Policies, want.Policies) {
 			t.Errorf("%s: want denied by %v, got %v", describe, want.Policies, met)

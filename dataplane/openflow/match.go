@@ -74,7 +74,7 @@ func ctEpoch(epoch uint32) condition {
 	return func(m *match) { m.ctEpoch = masked{epoch, ^uint32(0)} }
 }
 
-// proto matches a protocol by ovs-ofctl's shorthand: ip, ipv6, tcp, tcp6, icmp6, …
+// proto matches a protocol by ovs-ofctl's shorthand: ip, ipv6, tcp, tcp6, icmp6 and so on.
 func proto(name string) condition { return func(m *match) { m.proto = name } }
 
 func inPort(port uint32) condition {

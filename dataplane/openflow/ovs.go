@@ -206,7 +206,7 @@ func parseDenials(text string) (map[uint32]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the packet count %s is no number: %w", m[2], err)
 		}
-		_, number, _ := splitCookie(c)
+		number, _ := splitCookie(c)
 		counts[number] += packets
 	}
 	return counts, nil

@@ -77,7 +77,7 @@ func TestSpreadAndAffinity(t *testing.T) {
 	w.service("sticky", "TCP", "10.96.0.11:80", endpoints)
 	w.plan.Services[1].Affinity = true
 	w.apply()
-	for _, a := range strings.Fields(endpoints) {
+	for a := range strings.FieldsSeq(endpoints) {
 		ovstest.Serve(t, w.Netns("net"), netip.MustParseAddrPort(a))
 	}
 	answeredBy := func(to string) map[string]int {

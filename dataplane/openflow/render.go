@@ -87,14 +87,6 @@ type group struct {
 	number uint32
 }
 
-// source is the side that connections judged by the group are opened from.
-func (g *group) source() uint32 {
-	if g.Direction == plan.Egress {
-		return sourcePod
-	}
-	return sourceUplink
-}
-
 func newRenderer(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *renderer {
 	r := &renderer{b: &Bundle{}, macs: map[string]string{}, plan: p, numbers: n, ports: ports, engineUp: engineUp}
 	for i := range p.Groups {

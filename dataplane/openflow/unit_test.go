@@ -173,3 +173,26 @@ group delete group_id=1
 		t.Errorf("%+v", d)
 	}
 }
+
+// The bits that Commit copies are those that have a name, at the same places in the register and in the mark.
+func TestMarksLineUp(t *testing.T) {
+	if fieldVerdictMarks.mask() != markInspect|markCutThrough|markFailOpen || markVerdictBits != "NXM_NX_CT_MARK[7..9]" {
+		t.Errorf("the register's bits are 0x%x, copied to %s", fieldVerdictMarks.mask(), markVerdictBits)
+	}
+	if fieldVerdictLabel.mask() != fieldInspectionID.mask()|fieldEngineSlot.mask() {
+		t.Error("the InspectionID and the slot are not copied together")
+	}
+}
+
+// Registers do not overlap, but for those that are meant to.
+func TestRegistersDoNotOverlap(t *testing.T) {
+	var used [16]uint32
+	for _, f := range []field{fieldSource, fieldProto, fieldEndpointChosen, fieldTranslate, fieldJudgeEach, fieldVerdictMarks, fieldPath,
+		fieldEdge, fieldZone, fieldOutPort, fieldGroup, fieldReverseGroup, fieldPeerPort, fieldClass, fieldEndpoint, fieldInspectionID,
+		fieldEngineSlot, fieldEpoch} {
+		if used[f.reg]&f.mask() != 0 {
+			t.Errorf("bits %d..%d of register %d are used twice", f.lo, f.hi, f.reg)
+		}
+		used[f.reg] |= f.mask()
+	}
+}

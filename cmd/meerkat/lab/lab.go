@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
@@ -61,7 +62,8 @@ type Lab struct {
 	cluster *cluster
 	nodes   map[string]*labNode
 	servers map[types.NamespacedName]*traffic.Server
-	refused error // of the last Apply
+	// conditions are the policies', as they were last told.
+	conditions map[types.NamespacedName][]metav1.Condition
 
 	verdictsMu sync.Mutex
 	verdicts   []verdict.Event
@@ -69,12 +71,11 @@ type Lab struct {
 
 // New builds a lab without Pods: its nodes with their bridges, switches and engines. On an error nothing is left behind.
 func New(ctx context.Context, opts Options) (*Lab, error) {
-	if err := opts.complete(); err != nil {
-		return nil, err
-	}
+	opts.complete()
 	l := &Lab{
 		opts: opts, dir: Dir(opts.StateDir, opts.Name), recorder: traffic.NewRecorder(), began: time.Now(),
 		cluster: newCluster(opts.Nodes), nodes: map[string]*labNode{}, servers: map[types.NamespacedName]*traffic.Server{},
+		conditions: map[types.NamespacedName][]metav1.Condition{},
 	}
 	var err error
 	if l.net, err = network.New(opts.Name, l.dir); err != nil {
@@ -86,7 +87,7 @@ func New(ctx context.Context, opts Options) (*Lab, error) {
 	return l, nil
 }
 
-func (o *Options) complete() error {
+func (o *Options) complete() {
 	o.Nodes = max(o.Nodes, 1)
 	if o.StateDir == "" {
 		o.StateDir = DefaultStateDir
@@ -97,7 +98,6 @@ func (o *Options) complete() error {
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
 	}
-	return nil
 }
 
 // startNodes starts the nodes side by side.
@@ -161,8 +161,7 @@ func (l *Lab) sync(ctx context.Context) error {
 		wait.Go(func() { errs[i] = n.sync(ctx, snapshot) })
 	}
 	wait.Wait()
-	l.refused = errors.Join(errs...)
-	return l.refused
+	return errors.Join(errs...)
 }
 
 // addPods makes the namespaces of new Pods and starts their servers.
@@ -208,7 +207,7 @@ func (l *Lab) removePod(pod types.NamespacedName) error {
 	return errors.Join(err, l.net.RemovePod(pod.Namespace, pod.Name))
 }
 
-// NodeNetns is the path of a node's network namespace. Nodes are named node-1, node-2, …
+// NodeNetns is the path of a node's network namespace. Nodes are named node-1, node-2 and so on.
 func (l *Lab) NodeNetns(node string) string { return l.net.NodeNetns(node) }
 
 // Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.

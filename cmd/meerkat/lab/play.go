@@ -41,9 +41,7 @@ func Prepare(files ...string) ([]*Prepared, error) {
 // each step. Of opts, Nodes is the scenario's.
 func Play(ctx context.Context, p *Prepared, opts Options, progress io.Writer) (report *scenario.Report, err error) {
 	opts.Nodes = p.Nodes
-	if err := opts.complete(); err != nil {
-		return nil, err
-	}
+	opts.complete()
 	opts.Progress("scenario " + p.Name)
 	l, err := New(ctx, opts)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
@@ -127,8 +128,26 @@ func (l *Lab) policyStatus(p v1alpha1.L7Policy) v1alpha1.L7Policy {
 			p.Status.Nodes.Failing = append(p.Status.Nodes.Failing, name)
 		}
 	}
+	p.Status.Conditions = l.remember(&p)
 	l.count(&p)
 	return p
+}
+
+// remember gives the conditions with the times of their last transitions, which are those of the times that somebody asked.
+func (l *Lab) remember(p *v1alpha1.L7Policy) []metav1.Condition {
+	key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
+	var known []metav1.Condition
+	for _, c := range l.conditions[key] {
+		if meta.FindStatusCondition(p.Status.Conditions, c.Type) != nil {
+			known = append(known, c)
+		}
+	}
+	for _, c := range p.Status.Conditions {
+		c.LastTransitionTime = metav1.Time{}
+		meta.SetStatusCondition(&known, c)
+	}
+	l.conditions[key] = known
+	return slices.Clone(known)
 }
 
 // mergeConditions lets the worse of two nodes' conditions stand for both.

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
@@ -236,8 +237,8 @@ func (l *Lab) Exec(ctx context.Context, pod types.NamespacedName, command []stri
 		return scenario.ExecResult{}, fmt.Errorf("the lab has no Pod %s with a network of its own", pod)
 	}
 	var out, errOut bytes.Buffer
-	program := l.net.Command(ctx, pod.Namespace, pod.Name, command...)
-	program.Hosts, program.Stdout, program.Stderr = l.hostsFile(), &out, &errOut
+	program := l.Command(ctx, pod, command...)
+	program.Stdout, program.Stderr = &out, &errOut
 	err := program.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -248,4 +249,11 @@ func (l *Lab) Exec(ctx context.Context, pod types.NamespacedName, command []stri
 		code = exit.ExitCode()
 	}
 	return scenario.ExecResult{ExitCode: code, Stdout: out.Bytes(), Stderr: errOut.Bytes()}, nil
+}
+
+// Command prepares a program to be run in a Pod's network namespace, with the lab's hosts file.
+func (l *Lab) Command(ctx context.Context, pod types.NamespacedName, command ...string) *network.Command {
+	c := l.net.Command(ctx, pod.Namespace, pod.Name, command...)
+	c.Hosts = l.hostsFile()
+	return c
 }

@@ -2,15 +2,60 @@ package ovsdaemon_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
+
+// dieEnv makes this test binary start daemons in the directory that it names, and then be killed.
+const dieEnv = "OVSDAEMON_TEST_DIE_IN"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(dieEnv); dir != "" {
+		if _, err := ovsdaemon.Start(context.Background(), ovsdaemon.Options{Dir: dir}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	os.Exit(m.Run())
+}
+
+// The daemons of a process that is killed end with it.
+func TestDaemonsEndWithTheirParent(t *testing.T) {
+	dir := shortDir(t)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), dieEnv+"="+dir)
+	if out, err := cmd.CombinedOutput(); err == nil || len(out) > 0 {
+		t.Fatalf("the process was not killed: %v: %s", err, out)
+	}
+	for _, program := range []string{"ovs-vswitchd", "ovsdb-server"} {
+		pid, err := os.ReadFile(filepath.Join(dir, program+".pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive := func() bool {
+			line, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/cmdline")
+			return err == nil && len(line) > 0
+		}
+		for end := time.Now().Add(3 * time.Second); alive() && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if alive() {
+			t.Errorf("%s lives on", program)
+		}
+	}
+	if err := ovsdaemon.StopDir(dir); err != nil {
+		t.Errorf("stopping what is gone: %v", err)
+	}
+}
 
 func shortDir(t *testing.T) string {
 	t.Helper()

@@ -3,11 +3,13 @@ package ovstest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -69,7 +71,8 @@ func NewSwitch(t testing.TB) *Lab {
 	if _, err := exec.LookPath("ovs-vswitchd"); err != nil {
 		t.Skip("needs Open vSwitch (Debian: openvswitch-switch)")
 	}
-	l := &Lab{t: t, id: fmt.Sprintf("mko%d-%d", os.Getpid(), count.Add(1))}
+	removeLeftovers(t)
+	l := &Lab{t: t, id: fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), count.Add(1))}
 	l.addNetns("sw")
 	dir, err := os.MkdirTemp("/tmp", "mko")
 	if err != nil {
@@ -92,6 +95,25 @@ func NewSwitch(t testing.TB) *Lab {
 	return l
 }
 
+// prefix starts the names of labs' namespaces; the process's number follows.
+const prefix = "mko"
+
+// removeLeftovers removes the namespaces of tests that were killed before they could.
+func removeLeftovers(t testing.TB) {
+	names, err := filepath.Glob("/run/netns/" + prefix + "*-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range names {
+		name := filepath.Base(path)
+		pid, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+			// Another test may be faster.
+			_ = exec.Command("ip", "netns", "del", name).Run()
+		}
+	}
+}
+
 // New starts a switch with the node's network, and a wire in the engine's place: what goes in at one of the engine's ports comes
 // out at the other.
 func New(t testing.TB) *Lab {
@@ -104,9 +126,9 @@ func New(t testing.TB) *Lab {
 	for i := range Remote {
 		l.IP("net", "addr add "+Remote[i].String()+"/32 dev lo", "addr add "+Remote6[i].String()+"/128 dev lo")
 	}
-	l.veth("sw", EngineA+"-br", "eng", EngineA)
-	l.veth("sw", EngineB+"-br", "eng", EngineB)
-	l.veth("sw", Agent+"-br", "sw", Agent)
+	l.veth(EngineA+"-br", "eng", EngineA)
+	l.veth(EngineB+"-br", "eng", EngineB)
+	l.veth(Agent+"-br", "sw", Agent)
 	l.IP("eng", "link add wire type bridge mcast_snooping 0", "link set wire up",
 		"link set "+EngineA+" master wire", "link set "+EngineB+" master wire")
 	l.Run("eng", "sysctl", "-qw", "net.ipv6.conf.wire.disable_ipv6=1")
@@ -131,8 +153,8 @@ func (l *Lab) AddPod(n int) *Pod {
 	p.Ports.MAC = net.HardwareAddr{0x0a, 0x58, 10, 1, 0, byte(n)}
 	l.addNetns(space)
 	inside, outside := fmt.Sprintf("mkp%d", n), fmt.Sprintf("mku%d", n)
-	l.veth("sw", inside, space, "eth0")
-	l.veth("sw", outside, "net", fmt.Sprintf("up%d", n))
+	l.veth(inside, space, "eth0")
+	l.veth(outside, "net", fmt.Sprintf("up%d", n))
 	l.IP("net", fmt.Sprintf("link set up%d master cni0", n))
 	l.IP(space, "link set eth0 address "+p.Ports.MAC.String(),
 		fmt.Sprintf("addr add %s/24 dev eth0", p.Address), fmt.Sprintf("addr add %s/64 dev eth0 nodad", p.Address6),
@@ -157,11 +179,11 @@ func (l *Lab) addNetns(space string) {
 	}
 }
 
-// veth makes a pair whose ends compute their checksums themselves: one that is left to hardware reaches no capturing program.
-func (l *Lab) veth(spaceA, a, spaceB, b string) {
+// veth makes a pair between the switch's namespace and another, whose ends compute their checksums themselves: one that is left to hardware reaches no capturing program.
+func (l *Lab) veth(a, spaceB, b string) {
 	l.t.Helper()
-	l.IP(spaceA, fmt.Sprintf("link add %s mtu 1504 type veth peer name %s netns %s mtu 1504", a, b, l.Netns(spaceB)))
-	for _, end := range [][2]string{{spaceA, a}, {spaceB, b}} {
+	l.IP("sw", fmt.Sprintf("link add %s mtu 1504 type veth peer name %s netns %s mtu 1504", a, b, l.Netns(spaceB)))
+	for _, end := range [][2]string{{"sw", a}, {spaceB, b}} {
 		l.Run(end[0], "ethtool", "-K", end[1], "tx", "off", "gso", "off", "gro", "off", "tso", "off")
 		if end[1] != "eth0" {
 			l.Run(end[0], "sysctl", "-qw", "net.ipv6.conf."+end[1]+".disable_ipv6=1")

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,9 +27,7 @@ func (d *decoder) step(n *yaml.Node, path, dir string) Step {
 		"repeat": func(n *yaml.Node, path string) { s.Repeat = d.integer(n, path, 1, 1000) },
 		"within": func(n *yaml.Node, path string) { s.Within = d.duration(n, path) },
 	}
-	for name, read := range kinds {
-		all[name] = read
-	}
+	maps.Copy(all, kinds)
 	d.object(n, path, all)
 	d.exactlyOne(n, path, kinds)
 	if s.Repeat > 1 && s.Within > 0 {
@@ -71,9 +70,7 @@ func (d *decoder) ends(e *Ends) fields {
 func merge(all ...fields) fields {
 	merged := fields{}
 	for _, f := range all {
-		for name, read := range f {
-			merged[name] = read
-		}
+		maps.Copy(merged, f)
 	}
 	return merged
 }

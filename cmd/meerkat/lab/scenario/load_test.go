@@ -64,11 +64,11 @@ func TestParse(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	_, err := scenario.Load("testdata/issue.in.yaml")
+	_, err := scenario.Load("testdata/whole.in.yaml")
 	faults, ok := errors.AsType[scenario.Faults](err)
-	if !ok || len(faults) != 4 || !strings.Contains(err.Error(), "issue.in.yaml: manifests[0]: the file cannot be read") ||
-		!strings.Contains(err.Error(), "issue.in.yaml:15: steps[2].connection.requests[2].apply.file") ||
-		!strings.Contains(err.Error(), "issue.in.yaml:28: steps[10].apply.file") {
+	if !ok || len(faults) != 4 || !strings.Contains(err.Error(), "whole.in.yaml: manifests[0]: the file cannot be read") ||
+		!strings.Contains(err.Error(), "whole.in.yaml:15: steps[2].connection.requests[2].apply.file") ||
+		!strings.Contains(err.Error(), "whole.in.yaml:28: steps[10].apply.file") {
 		t.Errorf("got %v, want a fault for each missing file", err)
 	}
 	if _, err := scenario.Load("testdata/none.yaml"); !errors.Is(err, os.ErrNotExist) {
@@ -125,7 +125,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, file := range []string{"testdata/issue.in.yaml", "testdata/broken.in.yaml"} {
+	for _, file := range []string{"testdata/whole.in.yaml", "testdata/broken.in.yaml"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 )
@@ -230,12 +231,13 @@ func (r Request) describe() string {
 		return describeBytes(r.Raw)
 	}
 	a := askedBy(r.HTTP)
-	s := a.method + " " + a.path
+	words := []string{a.method, a.path}
 	for _, h := range r.HTTP.Headers {
 		if h.Name != "content-type" && h.Name != "te" {
-			s += fmt.Sprintf(" %s:%s", h.Name, h.Value)
+			words = append(words, h.Name+":"+h.Value)
 		}
 	}
+	s := strings.Join(words, " ")
 	if r := []rune(s); len(r) > maxRequest {
 		return string(r[:maxRequest-1]) + "…"
 	}

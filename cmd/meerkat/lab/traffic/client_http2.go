@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +50,7 @@ func (c *Conn) HTTP2() *HTTP2 {
 // UpgradeHTTP2 sends the request in HTTP/1.1 with the upgrade to h2c, and waits for its answer, on stream 1. When the server does
 // not change to HTTP/2, the HTTP2 is nil and the Result is the answer in HTTP/1.1.
 func (c *Conn) UpgradeHTTP2(ctx context.Context, r HTTPRequest) (*HTTP2, Result) {
-	r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)],
+	r.Headers = append(slices.Clip(r.Headers),
 		Header{"Connection", "Upgrade, HTTP2-Settings"}, Header{"Upgrade", "h2c"}, Header{"HTTP2-Settings", "AAMAAABkAARAAAAA"})
 	result := c.HTTP(ctx, r)
 	if result.Outcome != Answered || result.Status != http.StatusSwitchingProtocols {

@@ -90,13 +90,16 @@ func (st *stream) sniff() string {
 			return ProtocolSSH
 		case head == http2.ClientPreface:
 			return ProtocolHTTP2
-		case !st.tls && head == "\x16", strings.HasPrefix("SSH-", head), strings.HasPrefix(http2.ClientPreface, head):
+		case !st.tls && head == "\x16", begins("SSH-", head), begins(http2.ClientPreface, head):
 			continue
 		}
 		st.spoke(ProtocolUnknown)
 		return ProtocolUnknown
 	}
 }
+
+// begins tells whether head may yet become whole.
+func begins(whole, head string) bool { return strings.HasPrefix(whole, head) }
 
 // serveTLS answers a handshake with a certificate of our own making, and serves what is inside.
 func (st *stream) serveTLS() {

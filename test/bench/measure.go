@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// figures are what one variant did in one round.
+type figures struct {
+	requests    float64       // a second, on connections that are kept alive
+	connections float64       // a second, one request each
+	p50, p99    time.Duration // of the requests on kept-alive connections, under that load
+}
+
+// round has the figures of each variant, by name.
+type round map[string]figures
+
+// measure runs wrk in the client's Pod: once on connections that are kept alive, once with a connection for each request.
+func (b *bed) measure(ctx context.Context, v variant, seconds, connections int) (figures, error) {
+	url := "http://" + b.addresses[v.pod] + "/public/a"
+	kept, err := b.wrk(ctx, seconds, connections, "--latency", url)
+	if err != nil {
+		return figures{}, fmt.Errorf("%s, kept alive: %w", v.name, err)
+	}
+	short, err := b.wrk(ctx, seconds, connections, "-H", "Connection: close", url)
+	if err != nil {
+		return figures{}, fmt.Errorf("%s, a connection for each request: %w", v.name, err)
+	}
+	f := figures{requests: kept.rate, connections: short.rate}
+	if f.p50, err = kept.percentile("50%"); err != nil {
+		return figures{}, err
+	}
+	f.p99, err = kept.percentile("99%")
+	return f, err
+}
+
+// wrkOutput is what a run of wrk printed.
+type wrkOutput struct {
+	text string
+	rate float64
+}
+
+var (
+	rateLine   = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	errorsLine = regexp.MustCompile(`(?m)^\s+(Socket errors|Non-2xx).*$`)
+)
+
+func (b *bed) wrk(ctx context.Context, seconds, connections int, args ...string) (wrkOutput, error) {
+	command := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds)}, args...)
+	r, err := b.lab.Exec(ctx, types.NamespacedName{Namespace: "bench", Name: "client"}, command)
+	if err != nil {
+		return wrkOutput{}, err
+	}
+	text := string(r.Stdout)
+	if wrong := errorsLine.FindString(text); wrong != "" {
+		return wrkOutput{}, fmt.Errorf("requests failed: %s", wrong)
+	}
+	m := rateLine.FindStringSubmatch(text)
+	if m == nil {
+		return wrkOutput{}, fmt.Errorf("wrk printed no rate: %s%s", text, r.Stderr)
+	}
+	rate, err := strconv.ParseFloat(m[1], 64)
+	return wrkOutput{text, rate}, err
+}
+
+// percentile reads a line like "     99%    1.23ms".
+func (w wrkOutput) percentile(which string) (time.Duration, error) {
+	m := regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(which) + `\s+(\S+)$`).FindStringSubmatch(w.text)
+	if m == nil {
+		return 0, fmt.Errorf("wrk printed no %s line: %s", which, w.text)
+	}
+	return time.ParseDuration(m[1])
+}

@@ -45,7 +45,7 @@ const (
 	plainHeader = noDoubles + `(?:` + plainField + `|` + contentLength + `)*+\r?\n\z`
 	// chunkedHeader may be followed by trailers, or by as much of them as has arrived.
 	chunkedHeader = noDoubles + `(?=` + anyLine + `(?i:transfer-encoding):)(?:` + plainField + `|` + chunkedField + `)*+\r?\n` +
-		`(?:` + plainField + `)*+(?:\r?\n)?(?:` + tokenChars + `++(?::[^\r\n\x00]*+)?\r?)?\z`
+		`(?:` + plainField + `)*+(?:\r?\n)?(?:` + tokenChars + `++(?::[^\r\n\x00]*+)?)?\r?\z`
 )
 
 func (c *compiler) saneHTTP1() {

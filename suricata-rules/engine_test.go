@@ -41,6 +41,7 @@ threshold-file: /dev/null
 stats: {enabled: no}
 logging: {default-log-level: info, outputs: [{console: {enabled: yes}}]}
 flow: {memcap: 1 GiB, hash-size: 65536, prealloc: 10000}
+stream: {memcap: 256 MiB, reassembly: {memcap: 512 MiB}}
 outputs:
   - eve-log:
       enabled: yes

@@ -401,7 +401,7 @@ func (s stream) describe(denied int, dropped map[int]string) string {
 		}
 		fmt.Fprintf(&b, "%s%+v malformed %q judged at %d: %v\n", mark, a.Request, a.malformed, a.judged, l7.Explain(s.rs.Entries, a.Request))
 	}
-	for _, seg := range s.conn.segments[:min(len(s.conn.segments), 12)] {
+	for _, seg := range s.conn.segments[:min(len(s.conn.segments), 60)] {
 		fmt.Fprintf(&b, "packet %d, bytes %d-%d: %.300q %s\n", seg.packet, seg.from, seg.to, s.conn.sent[seg.from:seg.to], dropped[seg.packet])
 	}
 	return b.String()

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,6 +20,19 @@ type DeniedPacket struct {
 	Src, Dst netip.AddrPort
 	Proto    string // "TCP", "UDP", "SCTP", "ICMP", "ICMPv6", else the IP protocol's number
 	Time     time.Time
+	// SrcMAC is the packet's; the copy no longer has the other one.
+	SrcMAC net.HardwareAddr
+	// TCP is the packet's TCP header, as far as a reset needs it; nil for other protocols.
+	TCP *DeniedTCP
+}
+
+// DeniedTCP is what a reset in answer to a packet needs to know of it.
+type DeniedTCP struct {
+	Seq, Ack uint32
+	// Length counts what the packet takes of the sequence space: its payload in bytes, and one each for SYN and FIN.
+	Length uint32
+	// HasAck tells whether Ack means anything, which it does not in a connection's first packet. RST marks a reset.
+	HasAck, RST bool
 }
 
 // DeniedMACPrefix begins the destination MAC of the copy of a denied packet; the denial's number follows, in network order.
@@ -29,7 +44,7 @@ func decodeDenied(data []byte) (DeniedPacket, bool) {
 	if len(data) < 14 || binary.BigEndian.Uint16(data) != DeniedMACPrefix {
 		return DeniedPacket{}, false
 	}
-	d := DeniedPacket{Number: binary.BigEndian.Uint32(data[2:]), Time: time.Now()}
+	d := DeniedPacket{Number: binary.BigEndian.Uint32(data[2:]), Time: time.Now(), SrcMAC: slices.Clone(data[6:12])}
 	packet := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 
 	var src, dst []byte
@@ -46,6 +61,7 @@ func decodeDenied(data []byte) (DeniedPacket, bool) {
 	switch l4 := packet.TransportLayer().(type) {
 	case *layers.TCP:
 		srcPort, dstPort, protocol = uint16(l4.SrcPort), uint16(l4.DstPort), layers.IPProtocolTCP
+		d.TCP = deniedTCP(l4)
 	case *layers.UDP:
 		srcPort, dstPort, protocol = uint16(l4.SrcPort), uint16(l4.DstPort), layers.IPProtocolUDP
 	case *layers.SCTP:
@@ -59,6 +75,17 @@ func decodeDenied(data []byte) (DeniedPacket, bool) {
 	d.Src, d.Dst = netip.AddrPortFrom(from.Unmap(), srcPort), netip.AddrPortFrom(to.Unmap(), dstPort)
 	d.Proto = protocolName(protocol)
 	return d, true
+}
+
+func deniedTCP(h *layers.TCP) *DeniedTCP {
+	t := &DeniedTCP{Seq: h.Seq, Ack: h.Ack, HasAck: h.ACK, RST: h.RST, Length: uint32(len(h.Payload))}
+	if h.SYN {
+		t.Length++
+	}
+	if h.FIN {
+		t.Length++
+	}
+	return t
 }
 
 func protocolName(p layers.IPProtocol) string {

@@ -1,18 +1,22 @@
 package engine
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 )
 
+var copiedMAC = net.HardwareAddr{2, 0, 0, 0, 0, 7}
+
 // deniedCopy is a copy of a packet with the given layers.
 func deniedCopy(t testing.TB, number byte, kind layers.EthernetType, l ...gopacket.SerializableLayer) []byte {
 	t.Helper()
-	eth := &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: []byte{0x0a, 0x6d, 0, 0, 0, number}, EthernetType: kind}
+	eth := &layers.Ethernet{SrcMAC: copiedMAC, DstMAC: []byte{0x0a, 0x6d, 0, 0, 0, number}, EthernetType: kind}
 	buf := gopacket.NewSerializeBuffer()
 	all := append([]gopacket.SerializableLayer{eth}, l...)
 	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true}, all...); err != nil {
@@ -32,7 +36,8 @@ func deniedCopies(t testing.TB) map[string][]byte {
 		}
 	}
 	return map[string][]byte{
-		"tcp":    deniedCopy(t, 1, layers.EthernetTypeIPv4, v4(layers.IPProtocolTCP), &layers.TCP{SrcPort: 4000, DstPort: 80, SYN: true}),
+		"tcp":    deniedCopy(t, 1, layers.EthernetTypeIPv4, v4(layers.IPProtocolTCP), &layers.TCP{SrcPort: 4000, DstPort: 80, Seq: 7, SYN: true}),
+		"data":   deniedCopy(t, 1, layers.EthernetTypeIPv4, v4(layers.IPProtocolTCP), &layers.TCP{SrcPort: 4000, DstPort: 80, Seq: 7, Ack: 9, ACK: true}, gopacket.Payload("four")),
 		"udp6":   deniedCopy(t, 2, layers.EthernetTypeIPv6, v6(layers.IPProtocolUDP), &layers.UDP{SrcPort: 4000, DstPort: 53}),
 		"sctp":   deniedCopy(t, 3, layers.EthernetTypeIPv4, v4(layers.IPProtocolSCTP), &layers.SCTP{SrcPort: 4000, DstPort: 99}),
 		"icmp":   deniedCopy(t, 4, layers.EthernetTypeIPv4, v4(layers.IPProtocolICMPv4), &layers.ICMPv4{}),
@@ -44,7 +49,11 @@ func deniedCopies(t testing.TB) map[string][]byte {
 func TestDecodeDenied(t *testing.T) {
 	addr := netip.MustParseAddrPort
 	want := map[string]DeniedPacket{
-		"tcp":  {Number: 1, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:80"), Proto: "TCP"},
+		"tcp": {Number: 1, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:80"), Proto: "TCP", TCP: &DeniedTCP{Seq: 7, Length: 1}},
+		"data": {
+			Number: 1, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:80"), Proto: "TCP",
+			TCP: &DeniedTCP{Seq: 7, Ack: 9, Length: 4, HasAck: true},
+		},
 		"udp6": {Number: 2, Src: addr("[fd00::1]:4000"), Dst: addr("[fd00::2]:53"), Proto: "UDP"},
 		"sctp": {Number: 3, Src: addr("10.0.0.1:4000"), Dst: addr("10.0.0.2:99"), Proto: "SCTP"},
 		"icmp": {Number: 4, Src: addr("10.0.0.1:0"), Dst: addr("10.0.0.2:0"), Proto: "ICMP"},
@@ -53,8 +62,12 @@ func TestDecodeDenied(t *testing.T) {
 	for name, data := range deniedCopies(t) {
 		got, ok := decodeDenied(data)
 		got.Time = time.Time{}
-		if w, known := want[name]; got != w || ok != known {
-			t.Errorf("%s: %+v, %v", name, got, ok)
+		w, known := want[name]
+		if known {
+			w.SrcMAC = copiedMAC
+		}
+		if diff := cmp.Diff(w, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || ok != known {
+			t.Errorf("%s: %v (-want +got):\n%s", name, ok, diff)
 		}
 	}
 	if _, ok := decodeDenied(probeFrame(0, 0, 0, 0)); ok {

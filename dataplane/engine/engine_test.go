@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -205,12 +206,12 @@ func TestEngine(t *testing.T) {
 		}
 		select {
 		case d := <-denied:
-			d.Time = time.Time{}
+			d.Time, d.SrcMAC = time.Time{}, nil
 			want := DeniedPacket{
 				Number: 258, Proto: "UDP",
 				Src: netip.MustParseAddrPort("192.0.2.1:49152"), Dst: netip.MustParseAddrPort("192.0.2.2:9"),
 			}
-			if d != want {
+			if !reflect.DeepEqual(d, want) {
 				t.Errorf("got %+v", d)
 			}
 		case <-time.After(time.Second):

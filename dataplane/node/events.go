@@ -18,6 +18,7 @@ func (n *Node) reportVerdicts(ctx context.Context) {
 			return
 		case p := <-n.denied:
 			if d := n.directory.Load(); d != nil {
+				n.resetRefused(d, p)
 				e, isNew = judge.FromFlows(d, p)
 			}
 		case r, ok := <-n.engine.Events():

@@ -9,7 +9,9 @@ import (
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
@@ -27,22 +29,57 @@ func (n *Node) reset(d *verdict.Directory, e engine.Event) {
 	if e.Interface == attach.EngineB {
 		forth, back = back, forth
 	}
-	frames := [][]byte{
-		resetFrame(e.VLAN, forth, e.SrcMAC, e.DstMAC, e.Src, e.Dst, e.Drop.TCPSeq),
-		resetFrame(e.VLAN, back, e.DstMAC, e.SrcMAC, e.Dst, e.Src, e.Drop.TCPAck),
+	n.inject(resetFrame(e.VLAN, forth, tcpReset{e.SrcMAC, e.DstMAC, e.Src, e.Dst, e.Drop.TCPSeq, 0}))
+	n.inject(resetFrame(e.VLAN, back, tcpReset{e.DstMAC, e.SrcMAC, e.Dst, e.Src, e.Drop.TCPAck, 0}))
+}
+
+// resetRefused does the same for a connection that the flows denied: its client learns at once that nobody will answer. The
+// server hears of it only when the connection was open before (a policy has changed) and the server is the governed Pod: of
+// another, the copy of the packet does not tell the MAC address.
+func (n *Node) resetRefused(d *verdict.Directory, p engine.DeniedPacket) {
+	denial, ok := d.Denial(p.Number)
+	if !ok || !denial.Reset || p.TCP == nil || p.TCP.RST || len(p.SrcMAC) != 6 {
+		return
 	}
-	for _, f := range frames {
-		if err := n.engine.Inject(f); err != nil {
-			n.cfg.Log.V(1).Info("Cannot send a reset", "reason", err.Error())
-		}
+	vlan, mac := uint16(ledger.EgressFirst), somebody
+	if denial.Direction == plan.Ingress {
+		vlan, mac = ledger.IngressFirst, d.MAC(p.Dst.Addr())
+	}
+	if len(mac) != 6 {
+		return
+	}
+	back := tcpReset{srcMAC: mac, dstMAC: p.SrcMAC, src: p.Dst, dst: p.Src, seq: p.TCP.Ack}
+	if !p.TCP.HasAck {
+		back.seq, back.ack = 0, p.TCP.Seq+p.TCP.Length
+	}
+	n.inject(resetFrame(vlan, openflow.ResetToClient, back))
+	if p.TCP.HasAck && denial.Direction == plan.Ingress {
+		n.inject(resetFrame(vlan, openflow.ResetToServer, tcpReset{p.SrcMAC, mac, p.Src, p.Dst, p.TCP.Seq, 0}))
 	}
 }
 
-// resetFrame is a TCP reset from one address to another, tagged with the connection's InspectionID and the way it goes.
-func resetFrame(vlan uint16, way uint8, srcMAC, dstMAC net.HardwareAddr, src, dst netip.AddrPort, seq uint32) []byte {
-	ethernet := &layers.Ethernet{SrcMAC: srcMAC, DstMAC: dstMAC, EthernetType: layers.EthernetTypeDot1Q}
+// somebody is the source address of resets to a Pod, which does not look at it.
+var somebody = net.HardwareAddr{0x0a, 0x6d, 0, 0, 0, 1}
+
+func (n *Node) inject(frame []byte) {
+	if err := n.engine.Inject(frame); err != nil {
+		n.cfg.Log.V(1).Info("Cannot send a reset", "reason", err.Error())
+	}
+}
+
+// tcpReset is a TCP reset from one address to another. ack is 0 where it answers a packet that had an acknowledgement.
+type tcpReset struct {
+	srcMAC, dstMAC net.HardwareAddr
+	src, dst       netip.AddrPort
+	seq, ack       uint32
+}
+
+// resetFrame is a reset's whole frame, tagged with the connection's InspectionID and the way it goes.
+func resetFrame(vlan uint16, way uint8, r tcpReset) []byte {
+	src, dst := r.src, r.dst
+	ethernet := &layers.Ethernet{SrcMAC: r.srcMAC, DstMAC: r.dstMAC, EthernetType: layers.EthernetTypeDot1Q}
 	tag := &layers.Dot1Q{Priority: way, VLANIdentifier: vlan}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()), Seq: seq, RST: true}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()), Seq: r.seq, Ack: r.ack, ACK: r.ack != 0, RST: true}
 	var ip gopacket.SerializableLayer
 	if src.Addr().Is4() {
 		tag.Type = layers.EthernetTypeIPv4

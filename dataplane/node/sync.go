@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -132,9 +133,13 @@ func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle
 func (n *Node) describe(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
 	denials := map[uint32]verdict.Denial{}
 	for _, d := range n.render(p, numbers).Denials {
-		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction}
+		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction, Reset: d.Reset}
 	}
-	n.directory.Store(verdict.NewDirectory(s.Pods, p, numbers, denials))
+	macs := make(map[string]net.HardwareAddr, len(n.edges))
+	for pod, a := range n.edges {
+		macs[pod.String()] = a.ports.MAC
+	}
+	n.directory.Store(verdict.NewDirectory(s.Pods, p, numbers, denials, macs))
 }
 
 // readBack compares what the switch and the engine have with what they should have.

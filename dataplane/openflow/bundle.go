@@ -52,6 +52,8 @@ type Denial struct {
 	// Policies are "namespace/name"s, sorted.
 	Policies  []string
 	Direction plan.Direction
+	// Reset asks the agent to answer with TCP resets.
+	Reset bool
 }
 
 // Err gives what went wrong in Render, all of it. A Switch refuses to apply such a Bundle.

@@ -42,17 +42,17 @@ type denialNumbers struct {
 	meaning map[uint32]Denial
 }
 
-func denialKey(d plan.Direction, policies []string) string {
-	return string(d) + "\x00" + strings.Join(policies, "\x00")
+func denialKey(d plan.Direction, v *plan.PortVerdict) string {
+	return fmt.Sprintf("%s\x00%t\x00%s", d, v.Reset, strings.Join(v.Policies, "\x00"))
 }
 
 func numberDenials(groups []plan.Group) *denialNumbers {
 	denials := map[string]Denial{}
 	for _, g := range groups {
 		for _, class := range g.Classes {
-			for _, v := range class {
-				if v.Verdict == plan.Deny {
-					denials[denialKey(g.Direction, v.Policies)] = Denial{Policies: v.Policies, Direction: g.Direction}
+			for i := range class {
+				if v := &class[i]; v.Verdict == plan.Deny {
+					denials[denialKey(g.Direction, v)] = Denial{Policies: v.Policies, Direction: g.Direction, Reset: v.Reset}
 				}
 			}
 		}
@@ -67,8 +67,8 @@ func numberDenials(groups []plan.Group) *denialNumbers {
 	return n
 }
 
-func (n *denialNumbers) number(d plan.Direction, policies []string) uint32 {
-	return n.numbers[denialKey(d, policies)]
+func (n *denialNumbers) number(d plan.Direction, v *plan.PortVerdict) uint32 {
+	return n.numbers[denialKey(d, v)]
 }
 
 func (n *denialNumbers) list() []Denial {

@@ -58,7 +58,7 @@ func (r *renderer) act(g *group, v plan.PortVerdict) (c uint64, does, what strin
 			load(fieldVerdictLabel, engineSlot<<(fieldEngineSlot.lo-fieldInspectionID.lo)|uint32(id)),
 			gotoTable(tableCommit)), how
 	case plan.Deny:
-		number := r.denials.number(g.Direction, v.Policies)
+		number := r.denials.number(g.Direction, &v)
 		return cookie(featureDenial, number), r.deny(number), "Deny (" + strings.Join(v.Policies, ", ") + ")"
 	default:
 		r.b.fail("group %s has the verdict %q, which is none of Allow, Inspect, Deny: the plan is wrong", g.Key, v.Verdict)

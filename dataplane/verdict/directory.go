@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"net"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,21 +17,26 @@ type Directory struct {
 	services map[netip.AddrPort]string
 	ruleSets map[uint16]*plan.RuleSet
 	denials  map[uint32]Denial
+	macs     map[string]net.HardwareAddr
 }
 
 // Denial is what a number that the flows wrote into a denied packet's copy stands for.
 type Denial struct {
 	Policies  []string
 	Direction plan.Direction
+	// Reset asks for TCP resets to both ends.
+	Reset bool
 }
 
-// NewDirectory makes the directory of what a node has programmed.
-func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials map[uint32]Denial) *Directory {
+// NewDirectory makes the directory of what a node has programmed. macs are the interposed Pods', by "namespace/name".
+func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials map[uint32]Denial,
+	macs map[string]net.HardwareAddr) *Directory {
 	d := &Directory{
 		pods:     make(map[netip.Addr]string, len(pods)),
 		services: map[netip.AddrPort]string{},
 		ruleSets: make(map[uint16]*plan.RuleSet, len(p.RuleSets)),
 		denials:  denials,
+		macs:     macs,
 	}
 	for i := range pods {
 		if pods[i].Spec.HostNetwork {
@@ -63,6 +69,15 @@ func (d *Directory) service(a netip.AddrPort) *Peer {
 	}
 	return &Peer{Address: a, Name: d.services[a]}
 }
+
+// Denial tells what a denial's number stands for.
+func (d *Directory) Denial(number uint32) (Denial, bool) {
+	denial, ok := d.denials[number]
+	return denial, ok
+}
+
+// MAC gives the address of the interposed Pod that has an IP address; nil when there is none.
+func (d *Directory) MAC(a netip.Addr) net.HardwareAddr { return d.macs[d.pods[a]] }
 
 // Resets tells whether both ends of a connection that the rule set with this InspectionID denies are to get a TCP reset.
 func (d *Directory) Resets(id uint16) bool {

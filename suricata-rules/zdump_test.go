@@ -16,7 +16,7 @@ func TestDump(t *testing.T) {
 	if os.Getenv("NARROW") != "" {
 		e = []l7.Entry{{HTTP: &l7.HTTP{Methods: []string{"GET"}, Path: &l7.StringMatch{Prefix: "/public/x"}}}}
 	}
-	f, err := Render([]RuleSet{{ID: 5, Entries: e}, })
+	f, err := Render([]RuleSet{{ID: 5, Entries: e, Audit: os.Getenv("AUDIT") != ""}})
 	if err != nil {
 		t.Fatal(err)
 	}

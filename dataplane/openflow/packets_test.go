@@ -154,7 +154,8 @@ func TestOpenConnectionsShareDatapathFlows(t *testing.T) {
 	open(60)
 	before := count()
 	open(120)
-	if after := count(); after > before+8 || after > 100 {
+	// Each of the hash's sixteen values that comes up for the first time adds two or three.
+	if after := count(); after > before+50 || after > 100 {
 		t.Errorf("60 connections need %d datapath flows, 180 need %d:\n%s", before, after,
 			w.OVS("ovs-appctl", "dpctl/dump-flows", "netdev@ovs-netdev"))
 	} else {

@@ -53,7 +53,7 @@ func (c *compiler) saneHTTP1() {
 	requestLine := "^" + anyLiteral(l7.HTTP1Methods()) + ` [!-~\x80-\xff]++ HTTP\/1\.`
 	for _, form := range [][2]string{{`[01]`, plainHeader}, {`1`, chunkedHeader}} { // HTTP/1.0 has no chunks
 		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+form[0]+`\z`)+"http.header.raw; "+pcre(form[1])+
-			set(bitSane)+unset(bitHold)+"noalert; "+second,
+			set(bitSane, bitClear)+"noalert; "+second,
 			Meaning{Kind: Gate, Protocol: "http1", Detail: "recognises well-formed requests"})
 	}
 	c.hold()
@@ -69,14 +69,18 @@ func (c *compiler) saneHTTP1() {
 //
 // That the header is complete shows in http.host alone, which the parser fills in at that moment, if it can. So requests are
 // held also while no Host field has arrived that it will surely understand.
+//
+// A reload of rules forgets the flowbits, and with them what was held. So what passes needs a flowbit: each connection has it
+// from its first packet on, and those that are older than the rules get it back with the next judgement. The first segment of
+// theirs after a reload is thus sent twice.
 func (c *compiler) hold() {
 	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "holds what is not yet judged; it passes when it is sent again"}
 	c.detect("alert http1", toServer+"http.request_header; "+pcre(`^(?i:host): [A-Za-z0-9._-]{1,255}(?:\x3a[0-9]{1,5})?\z`)+
 		set(bitHosted)+"noalert; "+second, meaning)
 	unjudged := toServer + isset(bitEnforce) + isnotset(bitSane)
-	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+set(bitHold)+"noalert; "+third, meaning)
-	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted)+set(bitHold)+"noalert; "+third, meaning)
-	c.detect("drop:packet tcp", toServer+isset(bitHold)+"dsize:>0; noalert; "+third, meaning)
+	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+unset(bitClear)+"noalert; "+third, meaning)
+	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted)+unset(bitClear)+"noalert; "+third, meaning)
+	c.detect("drop:packet tcp", toServer+isset(bitEnforce)+isnotset(bitClear)+"app-layer-protocol:http1; dsize:>0; noalert; "+third, meaning)
 }
 
 // pseudoHeaders: first the pseudo-header fields, each once, all that a request needs, then ordinary ones (RFC 9113, 8.3).

@@ -93,7 +93,7 @@ var (
 	failedRules = regexp.MustCompile(`([1-9]\d*) rules failed`)
 	complaints  = regexp.MustCompile(`(?m)^(Error|E|Warning|W): .*`)
 	// untested is what the engine says of some keywords in firewall rules.
-	untested = regexp.MustCompile(`keyword '(vlan.id|stream_size)' has not been tested for firewall rules`)
+	untested = regexp.MustCompile(`keyword '(vlan.id|stream_size|flow.pkts_toserver)' has not been tested for firewall rules`)
 )
 
 // checkLoaded fails unless the engine loaded every rule, without complaint.

@@ -12,7 +12,7 @@ const (
 	bitOK      = "ok"      // an entry allows the present request
 	bitSane    = "sane"    // the present request is well-formed
 	bitHosted  = "hosted"  // the present request's Host field has arrived
-	bitHold    = "hold"    // the present request is complete and not yet judged
+	bitClear   = "clear"   // nothing is held back, see hold
 )
 
 func set(bits ...string) string      { return bitOptions("set", bits) }
@@ -40,6 +40,7 @@ func (c *compiler) gate(s sorted) {
 	}
 	if len(c.rs.Entries) > 0 {
 		c.unidentified()
+		c.accept("tcp", "dsize:0; flow.pkts_toserver:<2; ", "", "a connection's first packet", c.bit(), mode, bitClear)
 		c.accept("tcp", "dsize:0; ", "", "packets without payload", c.bit(), mode)
 		c.accept("icmp", "itype:3; ", "", "ICMP errors", mode)
 		c.accept("icmpv6", "itype:<5; ", "", "ICMPv6 errors", mode)

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,7 +25,9 @@ type Binary struct {
 const MinimumMajor = 8
 
 // cachedSuricata is where hack/install-deps.sh puts Suricata on a distribution that has none that is new enough.
-const cachedSuricata = "/var/cache/meerkat/bin/suricata"
+func cachedSuricata() string {
+	return filepath.Join(cmp.Or(os.Getenv("MEERKAT_CACHE"), "/var/cache/meerkat"), "bin", "suricata")
+}
 
 // Find looks for a Suricata that is new enough: at $MEERKAT_SURICATA, and only there when that is set; then on PATH; then where
 // hack/install-deps.sh puts it. The error names each place and what was wrong with it.
@@ -43,7 +47,7 @@ func Find(ctx context.Context) (Binary, error) {
 	} else {
 		found = append(found, err)
 	}
-	b, err := Inspect(ctx, cachedSuricata)
+	b, err := Inspect(ctx, cachedSuricata())
 	if err == nil {
 		return b, nil
 	}

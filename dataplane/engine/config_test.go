@@ -81,7 +81,7 @@ func TestFind(t *testing.T) {
 		if err != nil {
 			t.Fatalf("run hack/install-deps.sh: %v", err)
 		}
-		if b.Path != cachedSuricata || !strings.HasPrefix(b.Version, "8.") {
+		if b.Path != cachedSuricata() || !strings.HasPrefix(b.Version, "8.") {
 			t.Errorf("%+v", b)
 		}
 	})

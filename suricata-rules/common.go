@@ -1,11 +1,16 @@
 package suricatarules
 
-import "github.com/meerkat-dev/meerkat/dataplane/l7"
+import (
+	"slices"
+
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
+)
 
 // common returns the rules that serve all rule sets. Their sids are of rule set 0: what an event of theirs is about, its VLAN
 // id tells.
-func common() Compiled {
+func common(sets []RuleSet) Compiled {
 	c := compiler{next: 1} // the engine has no sid 0
+	c.rs.Audit = slices.ContainsFunc(sets, func(rs RuleSet) bool { return rs.Audit && len(rs.Entries) > 0 })
 	for _, p := range judged {
 		c.begin(p, unset(bitOK, bitSane, bitHosted))
 	}
@@ -102,9 +107,14 @@ func (c *compiler) insane(protocol, head, conditions string) {
 	c.enforced(protocol, head, isnotset(bitSane)+conditions, "the request is not well-formed, or is one that servers read in different ways")
 }
 
-// enforced adds a rule that drops the connection where the rule set enforces, and one that reports where it does not.
+// enforced adds a rule that drops the connection where the rule set enforces, and one that reports where it does not, if there
+// is such a rule set.
 func (c *compiler) enforced(protocol, head, conditions, detail string) {
 	c.detect("drop "+head, toServer+isset(bitEnforce)+conditions+last, Meaning{Kind: Deny, Protocol: protocol, Detail: detail})
+	if !c.rs.Audit {
+		c.next++ // sids do not depend on it
+		return
+	}
 	c.detect("alert "+head, toServer+isset(bitAudit)+conditions+set(bitSane)+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
 }
 

@@ -5,14 +5,16 @@ import "fmt"
 // flowbits that the rules use. They are a connection's own, and vanish at a reload; the gate sets the first four again with
 // every packet.
 const (
-	bitEnforce = "enforce" // the rule set enforces
-	bitAudit   = "audit"   // the rule set only reports
-	bitUDP     = "udp"     // a denial drops the packet, not the flow: one socket asks for many names
-	bitTold    = "told"    // whether the protocol is allowed is known, or was reported
-	bitOK      = "ok"      // an entry allows the present request
-	bitSane    = "sane"    // the present request is well-formed
-	bitHosted  = "hosted"  // the present request's Host field has arrived
-	bitClear   = "clear"   // nothing is held back, see hold
+	bitEnforce  = "enforce"  // the rule set enforces
+	bitAudit    = "audit"    // the rule set only reports
+	bitUDP      = "udp"      // a denial drops the packet, not the flow: one socket asks for many names
+	bitTold     = "told"     // whether the protocol is allowed is known, or was reported
+	bitOK       = "ok"       // an entry allows the present request
+	bitSane     = "sane"     // the present request is well-formed
+	bitHosted   = "hosted"   // the present request's Host field has arrived
+	bitSwitch   = "switch"   // the server answered 101
+	bitFollowed = "followed" // to a protocol that the engine follows to
+	bitClear    = "clear"    // nothing is held back, see hold
 )
 
 func set(bits ...string) string      { return bitOptions("set", bits) }

@@ -81,27 +81,30 @@ func (c *compiler) http2(s sorted) {
 const http2Headers = "http.header_names; bsize:>0; "
 
 // upgrade denies the answer 101 unless the engine follows to a protocol that is allowed: what comes after it is not HTTP, and
-// would pass without being judged.
+// would pass without being judged. The engine follows to these names only, in these spellings. (An allowed switch must arrive
+// in one segment, as it does: the connection is dropped before more can come.)
 func (c *compiler) upgrade(s sorted) {
 	var to []string
-	for _, name := range s.others {
-		if name == "websocket" {
-			to = append(to, name)
-		}
+	if slices.Contains(s.others, "websocket") {
+		to = append(to, `(?i:websocket)`)
 	}
 	if s.http2.allowed() {
-		to = append(to, "h2c")
-	}
-	conditions := "http.stat_code; " + pcre(`^101\z`)
-	if len(to) > 0 {
-		conditions += "http.header.raw; " + notPCRE(headerLine("upgrade", `[ \t]*`+"(?i:"+strings.Join(to, "|")+")"+`[ \t]*`))
+		to = append(to, `h2c`)
 	}
 	action := "drop "
 	if c.rs.Audit {
 		action = "alert "
 	}
-	c.detect(action+"http1", "flow:to_client; "+isset(c.bit())+conditions+last,
-		Meaning{Kind: c.deny(), Protocol: "http1", Detail: "the server switched to a protocol that is not allowed"})
+	meaning := Meaning{Kind: c.deny(), Protocol: "http1", Detail: "the server switched to a protocol that is not allowed"}
+	toClient, switched := "flow:to_client; "+isset(c.bit()), "http.stat_code; "+pcre(`^101\z`)
+	if len(to) == 0 {
+		c.detect(action+"http1", toClient+switched+last, meaning)
+		return
+	}
+	gate := Meaning{Kind: Gate, Protocol: "http1", Detail: "finds out whether and to what protocol the server switches"}
+	c.detect("alert http1", toClient+switched+set(bitSwitch)+"noalert; "+second, gate)
+	c.detect("alert http1", toClient+"http.response_header; "+pcre(`^(?i:upgrade): `+anyOf(to)+`\z`)+set(bitFollowed)+"noalert; "+second, gate)
+	c.detect(action+"http1:response_headers", toClient+isset(bitSwitch)+isnotset(bitFollowed)+last, meaning)
 }
 
 // field is a header field that must be there: patterns of its name's spelling and of its value.

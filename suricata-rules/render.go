@@ -14,7 +14,7 @@ import (
 // so that everything of it is dropped, and is named in the error; the files are whole nevertheless.
 func Render(sets []RuleSet) (Files, error) {
 	sets = slices.SortedFunc(slices.Values(sets), func(a, b RuleSet) int { return cmp.Compare(a.ID, b.ID) })
-	all := []Compiled{common(), probe()}
+	all := []Compiled{common(sets), probe()}
 	var errs []error
 	for i, rs := range sets {
 		if i > 0 && sets[i-1].ID == rs.ID {

@@ -25,7 +25,7 @@ func (n *Node) reportVerdicts(ctx context.Context) {
 			if !ok {
 				return
 			}
-			if d := n.directory.Load(); d != nil {
+			if d := n.directory.Load(); d != nil && !n.held(r) {
 				n.reset(d, r) // first: somebody waits for it
 				e, isNew = judge.FromEngine(d, r)
 			}

@@ -62,6 +62,7 @@ type Node struct {
 	inherited bool
 
 	directory atomic.Pointer[verdict.Directory]
+	meanings  atomic.Pointer[map[uint32]suricatarules.Meaning] // of the rules, by sid
 	denied    chan engine.DeniedPacket
 	stop      context.CancelFunc
 	running   sync.WaitGroup

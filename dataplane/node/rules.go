@@ -17,7 +17,13 @@ import (
 // rulesInForce are the rule sets that the engine has, and what stood in for those that it would not take.
 type rulesInForce struct {
 	loaded map[uint16]suricatarules.RuleSet
-	index  map[uint32]suricatarules.Meaning
+}
+
+// held tells whether an event is about a packet that the engine only holds back: it passes when it is sent again. That is no
+// denial.
+func (n *Node) held(e engine.Event) bool {
+	meanings := n.meanings.Load()
+	return meanings != nil && e.Drop != nil && e.Drop.Rule != 0 && (*meanings)[e.Drop.Rule].Kind == suricatarules.Gate
 }
 
 // Refusal says why a policy's rules are not in force as they are written.
@@ -113,11 +119,14 @@ func (n *Node) load(ctx context.Context, sets map[uint16]suricatarules.RuleSet) 
 	if err != nil {
 		return err
 	}
+	// First: an event of a new rule may come before the engine says that it has loaded it. A sid keeps its meaning as long as
+	// its rule set's content, so that the few events of old rules are mostly understood.
+	n.meanings.Store(&files.Index)
 	_, err = n.engine.Load(ctx, engine.Rules{Firewall: files.Firewall, Detect: files.Detect, Expected: files.Count})
 	if err != nil {
 		return err
 	}
-	n.rules = rulesInForce{loaded: sets, index: files.Index}
+	n.rules.loaded = sets
 	return nil
 }
 

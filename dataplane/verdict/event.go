@@ -44,6 +44,8 @@ type Event struct {
 	Why []string `json:"why,omitempty"`
 	// Reason is the engine's own word for why it dropped the packet ("rules", "stream midstream"); empty when it does not say.
 	Reason string `json:"reason,omitempty"`
+	// SID is the engine's rule that spoke; 0 when none did.
+	SID uint32 `json:"sid,omitempty"`
 	// FlowID is the engine's number of the connection, as in its own log.
 	FlowID uint64 `json:"flowID,omitempty"`
 }

@@ -44,6 +44,9 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	}
 	ev.HTTP, ev.TLS, ev.DNS = asked(e)
 	ev.Why = why(set, e)
+	if e.Alert != nil {
+		ev.SID = e.Alert.SID
+	}
 	if e.Drop != nil {
 		ev.Reason = e.Drop.Reason
 	}

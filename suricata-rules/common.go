@@ -93,14 +93,30 @@ const pseudoHeaders = `^(?:\r\n)?(?!(?::[a-z]+\r\n){0,4}?(:[a-z]+)\r\n(?::[a-z]+
 	`(?::(?:method|scheme|path|authority)\r\n){3,4}(?:[^:\r\n][^\r\n]*+\r\n)*+(?:\r\n)?\z`
 
 func (c *compiler) saneHTTP2() {
-	c.detect("alert http2", toServer+http2Headers+unset(bitOK, bitSane)+"noalert; "+first,
-		Meaning{Kind: Gate, Protocol: "http2", Detail: "begins the judgement of a request"})
-	c.detect("alert http2", toServer+"http.method; "+pcre(`^(?!CONNECT\z)`+tokenChars+`++\z`)+
-		"http.header_names; "+pcre(pseudoHeaders)+set(bitSane)+"noalert; "+second,
-		Meaning{Kind: Gate, Protocol: "http2", Detail: "recognises well-formed requests"})
-	c.detect("alert http2", toServer+"http.request_header; "+pcre(`[\r\n\x00]`)+unset(bitSane)+"noalert; "+third,
-		Meaning{Kind: Gate, Protocol: "http2", Detail: "finds line breaks in header fields"})
+	gate := func(options, detail string) {
+		c.detect("alert http2", toServer+options, Meaning{Kind: Gate, Protocol: "http2", Detail: detail})
+	}
+	gate(http2Headers+unset(bitOK, bitSane)+set(bitFresh)+"noalert; "+first, "begins the judgement of a request")
+	gate("http.method; "+pcre(`^(?!CONNECT\z)`+tokenChars+`++\z`)+"http.header_names; "+pcre(pseudoHeaders)+set(bitSane)+"noalert; "+second,
+		"recognises well-formed requests")
+	gate(isset(bitFresh)+"http.request_header; "+pcre(`[\r\n\x00]`)+unset(bitSane)+"noalert; "+third, "finds line breaks in header fields")
+	for _, frame := range []string{"CONTINUATION", "PUSHPROMISE"} {
+		gate(isset(bitFresh)+"http2.frametype:"+frame+"; "+unset(bitSane)+"noalert; "+third, "finds headers that are split over frames")
+	}
+	gate(isset(bitFresh)+http2Headers+unset(bitFresh)+"noalert; "+last, "ends the search")
 	c.insane("http2", "http2", http2Headers)
+	c.named("http2.frametype:HEADERS; ", "the request's headers are more than one frame, or cannot be decoded")
+	c.named("app-layer-event:http2.too_many_frames; ", "the request comes after more frames than the engine keeps")
+}
+
+// named denies streams on which the condition holds while no header field is known: the server may know some. (HTTP/2 lets a
+// client open as many streams at once as it likes, so a flowbit says only something about the stream that is looked at now.)
+func (c *compiler) named(condition, detail string) {
+	c.detect("alert http2", toServer+condition+unset(bitNamed)+"noalert; "+first,
+		Meaning{Kind: Gate, Protocol: "http2", Detail: "looks for header fields"})
+	c.detect("alert http2", toServer+condition+http2Headers+set(bitNamed)+"noalert; "+second,
+		Meaning{Kind: Gate, Protocol: "http2", Detail: "finds header fields"})
+	c.enforced("http2", "http2", isnotset(bitNamed)+condition, detail)
 }
 
 func (c *compiler) insane(protocol, head, conditions string) {
@@ -115,7 +131,7 @@ func (c *compiler) enforced(protocol, head, conditions, detail string) {
 		c.next++ // sids do not depend on it
 		return
 	}
-	c.detect("alert "+head, toServer+isset(bitAudit)+conditions+set(bitSane)+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
+	c.detect("alert "+head, toServer+isset(bitAudit)+conditions+set(bitSane, bitNamed)+last, Meaning{Kind: Audit, Protocol: protocol, Detail: detail})
 }
 
 // Anomalies after which the engine may no longer see what the server sees.
@@ -126,8 +142,8 @@ var (
 	}
 	http2Anomalies = []string{
 		"invalid_frame_header", "invalid_client_magic", "invalid_frame_data", "invalid_header", "invalid_frame_length",
-		"extra_header_data", "long_frame_data", "stream_id_reuse", "header_integer_overflow", "too_many_streams",
-		"authority_host_mismatch", "userinfo_in_uri", "reassembly_limit_reached", "data_stream_zero", "too_many_frames",
+		"extra_header_data", "stream_id_reuse", "header_integer_overflow", "too_many_streams", "authority_host_mismatch",
+		"userinfo_in_uri", "reassembly_limit_reached", "data_stream_zero",
 	}
 )
 

@@ -12,6 +12,8 @@ const (
 	bitOK       = "ok"       // an entry allows the present request
 	bitSane     = "sane"     // the present request is well-formed
 	bitHosted   = "hosted"   // the present request's Host field has arrived
+	bitFresh    = "fresh"    // HTTP/2: the headers of the present stream have just arrived
+	bitNamed    = "named"    // HTTP/2: fields of the present stream are known
 	bitSwitch   = "switch"   // the server answered 101
 	bitFollowed = "followed" // to a protocol that the engine follows to
 	bitClear    = "clear"    // nothing is held back, see hold

@@ -121,9 +121,21 @@ func TestHostile(t *testing.T) {
 		"HTTP/2, header block that is none": "\x00\x00\x0d\x01\x05\x00\x00\x00\x01\xff\xff\xff\xff\xff\xff\xff/admin",
 		"HTTP/2, stream used twice":         getStream(t, 1, "GET", "/public/") + getStream(t, 1, "GET", "/admin"),
 		"HTTP/2, on stream 0":               strings.Replace(getStream(t, 1, "GET", "/admin"), "\x00\x00\x00\x01", "\x00\x00\x00\x00", 1),
+		"HTTP/2, headers in two frames":     twoFrames(t),
+		"HTTP/2, after very many frames":    strings.Repeat("\x00\x00\x05\x02\x00\x00\x00\x00\x01\x00\x00\x00\x00\x10", 65_536) + getStream(t, 1, "GET", "/admin"),
+		"HTTP/2, the same, body to come":    strings.Repeat("\x00\x00\x05\x02\x00\x00\x00\x00\x01\x00\x00\x00\x00\x10", 65_536) + strings.Replace(getStream(t, 1, "GET", "/admin"), "\x01\x05\x00", "\x01\x04\x00", 1),
+		"HTTP/2, large frame, body to come": strings.Replace(largeFrame(t), "\x01\x05\x00", "\x01\x04\x00", 1),
 		"HTTP/2, large frame":               largeFrame(t),
 	} {
 		cases[name] = hostile{append([]string{http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"}, pieces(frames, 30_000)...), "/admin", plain}
+	}
+	for name, frames := range map[string]string{
+		"HTTP/2, allowed":            getStream(t, 1, "GET", "/public/"),
+		"HTTP/2, with priorities":    "\x00\x00\x05\x02\x00\x00\x00\x00\x0b\x00\x00\x00\x00\x10" + getStream(t, 13, "GET", "/public/"),
+		"HTTP/2, a body of 70,000":   headersPost(t, 1) + strings.Repeat("\x00\x00\x01\x00\x00\x00\x00\x00\x01x", 70_000) + getStream(t, 3, "GET", "/public/"),
+		"HTTP/2, a large data frame": headersPost(t, 1) + "\x01\x00\x01\x00\x00\x00\x00\x00\x01" + strings.Repeat("x", 65_537) + getStream(t, 3, "GET", "/public/"),
+	} {
+		cases[name] = hostile{append([]string{http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"}, pieces(frames, 30_000)...), "", plain}
 	}
 	runHostile(t, sets, cases)
 }
@@ -174,9 +186,20 @@ func getStream(t testing.TB, id uint32, method, path string) string {
 	return headers(t, id, ":method", method, ":scheme", "http", ":path", path, ":authority", "shop.example")
 }
 
+// headersPost opens a stream whose body is to come.
+func headersPost(t testing.TB, id uint32) string {
+	return strings.Replace(getStream(t, id, "POST", "/upload"), "\x01\x05\x00", "\x01\x04\x00", 1)
+}
+
 // largeFrame is a request in one frame that is larger than the engine reads whole.
 func largeFrame(t testing.TB) string {
 	return headers(t, 1, "x", strings.Repeat("a", 70_000), ":method", "GET", ":scheme", "http", ":path", "/admin", ":authority", "a")
+}
+
+// twoFrames is a request whose second frame comes later.
+func twoFrames(t testing.TB) string {
+	whole := getStream(t, 1, "GET", "/admin")
+	return strings.Replace(whole, "\x01\x05\x00", "\x01\x01\x00", 1) + "\x00\x00\x00\x09\x04\x00\x00\x00\x01"
 }
 
 func runHostile(t *testing.T, sets []RuleSet, cases map[string]hostile) {
@@ -202,10 +225,13 @@ func runHostile(t *testing.T, sets []RuleSet, cases map[string]hostile) {
 		k.close()
 		conns[name] = k
 	}
-	dropped := map[int]string{}
+	dropped, reports := map[int]string{}, map[string][]string{}
 	for _, e := range replay(t, files, c.buf.Bytes()) {
 		if e.Type == "drop" {
 			dropped[e.Packet] = e.Drop.Reason
+		}
+		if e.Type == "alert" {
+			reports[e.Source] = append(reports[e.Source], fmt.Sprintf("packet %d: %s", e.Packet, files.Index[e.Alert.SID].Detail))
 		}
 	}
 	for name, h := range cases {
@@ -223,7 +249,7 @@ func runHostile(t *testing.T, sets []RuleSet, cases map[string]hostile) {
 			all = all && ok
 		}
 		if all != (h.secret == "") {
-			t.Errorf("%s: passed %v", name, all)
+			t.Errorf("%s: passed %v; %q", name, all, reports[k.client.String()])
 			for _, s := range k.segments[:min(len(k.segments), 8)] {
 				t.Logf("  packet %d: %.100q %s", s.packet, k.sent[s.from:s.to], dropped[s.packet])
 			}

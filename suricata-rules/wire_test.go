@@ -131,16 +131,17 @@ func (g generator) http2(t testing.TB, requests []asked) []byte {
 		}
 		body := r.Method == "POST" || g.oneIn(5)
 		fragment, rest := block.Bytes(), []byte(nil)
-		if g.oneIn(4) {
+		if g.oneIn(12) {
 			at := g.IntN(len(fragment))
 			fragment, rest = fragment[:at], fragment[at:]
+			r.malformed = "headers in two frames"
 		}
 		check(f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: fragment, EndStream: !body, EndHeaders: rest == nil,
 			PadLength: uint8(g.IntN(3) * 5)}))
+		r.judged = b.Len()
 		if rest != nil {
 			check(f.WriteContinuation(stream, true, rest))
 		}
-		r.judged = b.Len()
 		if body {
 			check(f.WriteData(stream, false, []byte("first")))
 			open = append(open, stream)

@@ -114,7 +114,8 @@ func (c *compiler) saneHTTP2() {
 func (c *compiler) named(condition, detail string) {
 	c.detect("alert http2", toServer+condition+unset(bitNamed)+"noalert; "+first,
 		Meaning{Kind: Gate, Protocol: "http2", Detail: "looks for header fields"})
-	c.detect("alert http2", toServer+condition+http2Headers+set(bitNamed)+"noalert; "+second,
+	// A content, since a rule with an app-layer-event and a bsize or pcre never matches (in 8.0.8).
+	c.detect("alert http2", toServer+condition+`http.header_names; content:"|0d 0a|"; `+set(bitNamed)+"noalert; "+second,
 		Meaning{Kind: Gate, Protocol: "http2", Detail: "finds header fields"})
 	c.enforced("http2", "http2", isnotset(bitNamed)+condition, detail)
 }

@@ -18,6 +18,7 @@ type labFlags struct {
 	name     string
 	stateDir string
 	verbose  bool
+	allowed  bool
 }
 
 func newLab() *cobra.Command {
@@ -39,6 +40,7 @@ newer. Several labs may run at once; they never meet.
 	}
 	c.PersistentFlags().StringVar(&f.name, "name", "", "the lab's name (default \"default\"; of 'run': one of its own)")
 	c.PersistentFlags().StringVar(&f.stateDir, "state-dir", lab.DefaultStateDir, "directory for the labs' files")
+	c.PersistentFlags().BoolVar(&f.allowed, "allowed", false, "of 'run' and 'up': make verdict events also of requests that are allowed")
 	c.PersistentFlags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the data plane does")
 	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f),
 		newLabDown(f), newLabDaemon(f))
@@ -64,7 +66,7 @@ func (f *labFlags) log() logr.Logger {
 
 // options are what `run` and `daemon` build a lab from.
 func (f *labFlags) options(name string) lab.Options {
-	return lab.Options{Name: name, StateDir: f.stateDir, Log: f.log()}
+	return lab.Options{Name: name, StateDir: f.stateDir, Log: f.log(), ReportAllowed: f.allowed}
 }
 
 // needRoot says why a lab cannot be made by an ordinary user.

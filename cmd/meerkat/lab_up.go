@@ -99,6 +99,9 @@ func startDaemon(f *labFlags, name string, nodes int) (*daemon, error) {
 	}
 	defer log.Close() //nolint:errcheck // the child has it
 	args := []string{"lab", "daemon", "--name", name, "--state-dir", f.stateDir, "--nodes", strconv.Itoa(nodes)}
+	if f.allowed {
+		args = append(args, "--allowed")
+	}
 	if f.verbose {
 		args = append(args, "--verbose")
 	}

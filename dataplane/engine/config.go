@@ -49,6 +49,8 @@ type Config struct {
 	KillWithParent bool
 	// EventBuffer is how many events wait for a slow reader before events are lost, and counted; default 4096.
 	EventBuffer int
+	// ReportRequests makes an event of each HTTP request, TLS handshake and DNS query that is over, also of those that passed.
+	ReportRequests bool
 	// Wake sends packets through both interfaces while rules are reloaded, since a reload lasts until every worker has seen a
 	// packet. Default: a probe frame from the other end of each veth, where that is in the same network namespace.
 	Wake func()

@@ -46,6 +46,9 @@ type Event struct {
 
 	Alert *Alert
 	Drop  *Drop
+	// Over marks the report of a request that is over (Config.ReportRequests): neither Alert nor Drop is set, and Src is the client,
+	// whichever way the packet went that told the engine so.
+	Over bool
 
 	// What was asked, as far as the engine knows it. Strings are as they came over the wire: untrusted.
 	HTTP *HTTP
@@ -184,7 +187,9 @@ func DecodeEvent(line []byte) (Event, error) {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return Event{}, fmt.Errorf("not an event of the engine: %w", err)
 	}
-	if r.EventType != "alert" && r.EventType != "drop" {
+	switch r.EventType {
+	case "alert", "drop", "http", "http2", "tls", "dns":
+	default:
 		return Event{}, errNotReported
 	}
 	if len(r.VLAN) > 0 && r.VLAN[0] == ledger.ProbeVLAN {
@@ -232,10 +237,11 @@ func (r *eveRecord) event() (Event, error) {
 			e.Drop.Rule = e.Alert.SID
 		}
 	}
-	if e.Alert == nil && e.Drop == nil {
+	r.asked(&e)
+	e.Over = r.EventType != "alert" && r.EventType != "drop"
+	if e.Over == (e.Alert != nil || e.Drop != nil) || e.Over && e.HTTP == nil && e.TLS == nil && e.DNS == nil {
 		return Event{}, fmt.Errorf("an event of type %q without its content", r.EventType)
 	}
-	r.asked(&e)
 	return e, nil
 }
 

@@ -25,7 +25,7 @@ func (c Config) suricataYAML() ([]byte, error) {
 		"filename": p.eventSocket(),
 		// The MAC addresses of denied packets: resets to both ends go the same ways.
 		"ethernet": true,
-		"types":    eventTypes(),
+		"types":    eventTypes(c.ReportRequests),
 	}}}
 	s["logging"] = section{
 		"default-log-level": "notice",
@@ -120,8 +120,8 @@ func (c Config) afPacket(in, out string, cluster int) section {
 }
 
 // eventTypes are what the engine reports; see Event for which records a denial makes.
-func eventTypes() []any {
-	return []any{
+func eventTypes(requests bool) []any {
+	types := []any{
 		section{"alert": section{
 			"metadata": section{
 				"app-layer": true,
@@ -133,6 +133,11 @@ func eventTypes() []any {
 		// "start" would report only packets of flows that are dropped whole, and so none that the gate alone stopped.
 		section{"drop": section{"alerts": true, "flows": "all"}},
 	}
+	if requests {
+		types = append(types, section{"http": section{"extended": true}}, section{"http2": section{}}, section{"tls": section{"extended": true}},
+			section{"dns": section{"requests": true, "responses": false}})
+	}
+	return types
 }
 
 func mib(n int) string { return fmt.Sprintf("%dmb", n) }

@@ -25,11 +25,12 @@ type Judge struct {
 // FromEngine makes the event of what the engine reports, and false when it is nothing new or of no rule set.
 func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	set := d.ruleSets[e.VLAN]
-	if set == nil || (e.Alert == nil && e.Drop == nil) || !j.news(e) {
+	if set == nil || (e.Alert == nil && e.Drop == nil && !e.Over) || !j.news(e) {
 		return Event{}, false
 	}
 	client, server := e.Src, e.Dst
-	if e.Interface == j.ReplyInterface {
+	if e.Interface == j.ReplyInterface && !e.Over { // of a request that is over, Src is always the client
+
 		client, server = server, client
 	}
 	ev := Event{
@@ -43,6 +44,9 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 		ev.Service = d.service(j.BeforeDNAT(client, server, e.Proto))
 	}
 	ev.HTTP, ev.TLS, ev.DNS = asked(e)
+	if e.Over {
+		return allowed(ev, set, e)
+	}
 	ev.Why = why(set, e)
 	if e.Alert != nil {
 		ev.SID = e.Alert.SID
@@ -71,12 +75,24 @@ func (j *Judge) FromFlows(d *Directory, p engine.DeniedPacket) (Event, bool) {
 // denied connection is reported as dropped.
 func (j *Judge) news(e engine.Event) bool {
 	flow := fmt.Sprintf("flow %d", e.FlowID)
-	if e.Alert == nil || e.TxID < 0 {
+	if e.Over && e.TxID < 0 { // a TLS handshake: one a connection
+		return !j.told.has(flow)
+	}
+	if e.TxID < 0 || e.Drop != nil && e.Alert == nil {
 		return j.told.add(flow)
 	}
 	isNew := j.told.add(fmt.Sprintf("%s tx %d", flow, e.TxID))
-	j.told.add(flow)
+	if !e.Over {
+		j.told.add(flow)
+	}
 	return isNew
+}
+
+// allowed makes the event of a request that passed. Those of which a denial or an audit was told are no news, and do not come here.
+func allowed(ev Event, set *plan.RuleSet, e engine.Event) (Event, bool) {
+	ev.Verdict = Allow
+	ev.Rule = allowedBy(set.Entries, e)
+	return ev, ev.Rule != ""
 }
 
 func asked(e engine.Event) (*HTTP, *TLS, *DNS) {
@@ -98,6 +114,11 @@ type recent struct {
 }
 
 const remembered = 8192
+
+func (r *recent) has(s string) bool {
+	_, ok := r.seen[s]
+	return ok
+}
 
 // add tells whether s is new.
 func (r *recent) add(s string) bool {

@@ -89,6 +89,19 @@ func TestEvents(t *testing.T) {
 			e.Proto, e.Alert = "UDP", &engine.Alert{SID: 1}
 			e.DNS = &engine.DNS{Queries: []engine.DNSQuery{{Name: "Other.Example.", Type: "A"}}}
 		})},
+		"allowed": {event(1, func(e *engine.Event) {
+			request("GET", "/public/a")(e)
+			e.Alert, e.Over, e.Interface = nil, true, "b"
+		})},
+		"allowed by a header": {event(1, func(e *engine.Event) {
+			request("GET", "/private")(e)
+			e.Alert, e.Over = nil, true
+		})},
+		// The engine reports a denied request once more when its connection is over.
+		"over after a denial": {event(1, request("DELETE", "/admin")), event(1, func(e *engine.Event) {
+			request("DELETE", "/admin")(e)
+			e.Alert, e.Over = nil, true
+		})},
 		"empty rule set": {event(2, func(e *engine.Event) { e.Alert = &engine.Alert{SID: 1} })},
 		// Several rules may speak of one request, and later packets of the connection are dropped: one event. The next request of
 		// the connection is another.

@@ -48,6 +48,32 @@ func whyNot(entries []l7.Entry, r l7.Request) []string {
 	return all
 }
 
+// allowedBy names the rules that allow what the event is about. The engine does not report headers: an entry that wants some is
+// named when nothing else allows the request, since then it must have been that one.
+func allowedBy(entries []l7.Entry, e engine.Event) string {
+	var sure, perhaps []string
+	for _, entry := range entries {
+		name := entry.Policy + ": " + entry.Rule
+		list := &sure
+		if entry.HTTP != nil && len(entry.HTTP.Headers) > 0 {
+			plain := *entry.HTTP
+			plain.Headers = nil
+			entry.HTTP, list = &plain, &perhaps
+		}
+		all := true
+		for _, r := range requests(e) {
+			all = all && l7.Allows([]l7.Entry{entry}, r)
+		}
+		if all && !slices.Contains(*list, name) {
+			*list = append(*list, name)
+		}
+	}
+	if len(sure) == 0 {
+		sure = perhaps
+	}
+	return strings.Join(sure, ", ")
+}
+
 func headers(wanted []l7.HeaderMatch) string {
 	texts := make([]string, len(wanted))
 	for i, h := range wanted {

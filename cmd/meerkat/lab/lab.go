@@ -37,6 +37,8 @@ type Options struct {
 	Progress func(what string)
 	// OnVerdict is told every verdict event.
 	OnVerdict func(verdict.Event)
+	// ReportAllowed makes verdict events also of requests that are allowed.
+	ReportAllowed bool
 	// EditFlows, when set, may change flows before they are programmed. Tests use it to break the pipeline.
 	EditFlows func(*openflow.Bundle)
 	// EngineSettings are sections of suricata.yaml that win over the usual ones. Tests use it to break the engine.

@@ -44,7 +44,7 @@ func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 		StateDir:  dir,
 		Switch:    &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace},
 		MTU:       podMTU,
-		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings}},
+		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings}, ReportRequests: l.opts.ReportAllowed},
 		Locate:    l.locate,
 		OnVerdict: l.addVerdict,
 		EditFlows: l.opts.EditFlows,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
@@ -62,12 +63,12 @@ func (c *compiler) sid() uint32 {
 	return uint32(c.rs.ID)<<16 | (c.next - 1)
 }
 
-// firewall adds a firewall rule; options must end with a semicolon.
+// firewall adds a firewall rule; its options end with "; ".
 func (c *compiler) firewall(head, options string, m Meaning) {
 	c.out.Firewall = append(c.out.Firewall, c.rule(head, options, m))
 }
 
-// detect adds a detection rule; options must end with a semicolon.
+// detect adds a detection rule; its options end with "; ".
 func (c *compiler) detect(head, options string, m Meaning) {
 	c.out.Detect = append(c.out.Detect, c.rule(head, options, m))
 }
@@ -78,8 +79,8 @@ func (c *compiler) rule(head, options string, m Meaning) Rule {
 }
 
 func newRule(sid uint32, head, options string, m Meaning) Rule {
-	text := fmt.Sprintf(`%s any any -> any any (msg:"meerkat %d %s %s"; %s sid:%d;)`,
-		head, sid>>16, m.Kind, m.Protocol, options, sid)
+	name := strings.TrimSpace(fmt.Sprintf("meerkat %d %s %s", sid>>16, m.Kind, m.Protocol))
+	text := fmt.Sprintf(`%s any any -> any any (msg:"%s"; %ssid:%d;)`, head, name, options, sid)
 	return Rule{SID: sid, Text: text, Meaning: m}
 }
 

@@ -48,7 +48,7 @@ var (
 		`/[^/]*/\d{3}`:            {"/abc/123", "//123", "/abc/12"},
 	}
 	hostWords    = []string{"shop.example", "*.shop.example", "other.example", "a-b_c.example"}
-	serverHosts  = []string{"shop.example", "www.shop.example", "a.b.shop.example", "other.example", "notshop.example", "a-b_c.example", "shop.example.", ".shop.example", "[::1]", ""}
+	serverHosts  = []string{"shop.example", "shop.example.evil", "www.shop.example", "a.b.shop.example", "other.example", "notshop.example", "a-b_c.example", "shop.example.", ".shop.example", "[::1]", ""}
 	headerWords  = []l7.HeaderMatch{{Name: "X-Token", Exact: "42"}, {Name: "x-mode", Regex: "(a|b)+"}, {Name: "X-Any", Present: true}, {Name: "Content-Type", Exact: "text/plain; charset=\"utf-8\""}, {Name: "Authorization", Regex: `Bearer [A-Za-z0-9._-]+`}, {Name: "X-Empty"}, {Name: "Cookie", Regex: `.*\bsid=[0-9]+.*`}, {Name: "cookie", Regex: `(.*; )?sid=[0-9]+(;.*)?`}, {Name: "X-Re", Regex: ".*"}, {Name: "X-Re", Regex: "é?.+[^x]"}, {Name: "X-Pipe", Exact: `a|b;c:"d"\e/f`}}
 	headerValues = []string{"42", "43", "a", "abba", "", "x", "Bearer abc.d", "Bearer", "text/plain; charset=\"utf-8\"", "sid=1", "a=b; sid=12; c=d", "sid=x", `a|b;c:"d"\e/f`, "é", "éa", "42, 43", "a\tb", "\xff\xfe"}
 	nameWords    = []string{"partner.example", "*.partner.example", "x.y", "*.y"}

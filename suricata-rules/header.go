@@ -37,7 +37,7 @@ func headerValue(m l7.HeaderMatch) (string, error) {
 		}
 		// The blanks around a value are not part of it, though the expression might match them.
 		value := blanks + `+(?=[^ \t\r\n])(?:` + p + `)(?<![ \t])` + blanks
-		if regexp.MustCompile(`\A(?:` + m.Regex + `)\z`).MatchString("") {
+		if m.Matches([]l7.Header{{Name: m.Name}}) { // also a value of which nothing is left
 			return "(?:" + value + "|" + blanks + ")", nil
 		}
 		return value, nil

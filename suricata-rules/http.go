@@ -171,7 +171,7 @@ func (c *compiler) httpConditions(e l7.Entry, b buffers) (options string, ok boo
 	for i, m := range h.Headers {
 		value, err := headerValue(m)
 		if err = errors.Join(checkHeader(m), err); err != nil {
-			c.fail(e, "headers "+m.Name, err)
+			c.fail(e, fmt.Sprintf("headers %q", m.Name), err)
 		}
 		fields[i] = field{m.Name, value}
 	}

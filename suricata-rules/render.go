@@ -53,6 +53,6 @@ func files(all []Compiled) Files {
 // probe lets the agent's probes through, which tell it whether the engine inspects.
 func probe() Compiled {
 	return Compiled{Firewall: []Rule{newRule(ledger.ProbeVLAN<<16, "accept:packet udp:all",
-		fmt.Sprintf("vlan.id:%d;", ledger.ProbeVLAN),
+		fmt.Sprintf("vlan.id:%d; ", ledger.ProbeVLAN),
 		Meaning{Kind: Probe, RuleSet: ledger.ProbeVLAN, Detail: "lets the agent's in-band probes through"})}}
 }

@@ -20,8 +20,13 @@ func (m StringMatch) Matches(s string) bool {
 
 // wholeMatch tells whether the RE2 expression matches all of s. What is not UTF-8 and what is not RE2 match nothing.
 func wholeMatch(expr, s string) bool {
-	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
-	return err == nil && utf8.ValidString(s) && re.MatchString(s)
+	re, err := regexp.Compile(expr)
+	if err != nil || !utf8.ValidString(s) {
+		return false
+	}
+	re.Longest() // if all of s matches, then that is the longest match, and none begins before it
+	match := re.FindStringIndex(s)
+	return match != nil && match[0] == 0 && match[1] == len(s)
 }
 
 // Matches tells whether one of the fields satisfies m. Spaces and tabs around a value are not part of it. A HeaderMatch with

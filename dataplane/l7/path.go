@@ -45,9 +45,6 @@ func normalize(target string) (path, problem string) {
 	}
 	if m := absoluteForm.FindStringSubmatch(target); m != nil {
 		target = m[2]
-		if target == "" || target[0] == '?' {
-			target = "/" + target
-		}
 	}
 	raw, _, _ := strings.Cut(target, "?")
 	switch {

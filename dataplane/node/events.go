@@ -9,7 +9,7 @@ import (
 
 // reportVerdicts turns what the engine and the flows report into verdict events.
 func (n *Node) reportVerdicts(ctx context.Context) {
-	judge := verdict.Judge{Node: n.cfg.Name, ReplyInterface: attach.EngineB, BeforeDNAT: n.beforeDNAT}
+	judge := verdict.Judge{Node: n.cfg.Name, ReplyInterface: attach.EngineB, RuleDetail: n.ruleDetail, BeforeDNAT: n.beforeDNAT}
 	for {
 		var e verdict.Event
 		var isNew bool

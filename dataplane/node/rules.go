@@ -26,6 +26,15 @@ func (n *Node) held(e engine.Event) bool {
 	return meanings != nil && e.Drop != nil && e.Drop.Rule != 0 && (*meanings)[e.Drop.Rule].Kind == suricatarules.Gate
 }
 
+// ruleDetail says what a rule is about.
+func (n *Node) ruleDetail(sid uint32) string {
+	meanings := n.meanings.Load()
+	if meanings == nil {
+		return ""
+	}
+	return (*meanings)[sid].Detail
+}
+
 // Refusal says why a policy's rules are not in force as they are written.
 type Refusal struct {
 	Policies []string

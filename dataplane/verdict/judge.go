@@ -15,6 +15,8 @@ type Judge struct {
 	Node string
 	// ReplyInterface is the one by which replies enter the engine.
 	ReplyInterface string
+	// RuleDetail, when set, says in a sentence what a rule of the engine is about, by its sid; "" when it is not known.
+	RuleDetail func(sid uint32) string
 	// BeforeDNAT, when set, gives the address that the client of a connection through an edge's own Service DNAT sent to, and
 	// an invalid one where there was no DNAT.
 	BeforeDNAT func(client, server netip.AddrPort, protocol string) netip.AddrPort
@@ -47,7 +49,7 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	if e.Over {
 		return allowed(ev, set, e)
 	}
-	ev.Why = why(set, e)
+	ev.Why = j.why(set, e)
 	if e.Alert != nil {
 		ev.SID = e.Alert.SID
 	}

@@ -3,6 +3,7 @@ package verdict
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -102,7 +103,8 @@ func TestEvents(t *testing.T) {
 			request("DELETE", "/admin")(e)
 			e.Alert, e.Over = nil, true
 		})},
-		"empty rule set": {event(2, func(e *engine.Event) { e.Alert = &engine.Alert{SID: 1} })},
+		"denied for what it is": {event(1, request("GET", "/public/a"))},
+		"empty rule set":        {event(2, func(e *engine.Event) { e.Alert = &engine.Alert{SID: 1} })},
 		// Several rules may speak of one request, and later packets of the connection are dropped: one event. The next request of
 		// the connection is another.
 		"told once": {
@@ -114,7 +116,8 @@ func TestEvents(t *testing.T) {
 	}
 	d := directory()
 	for name, events := range cases {
-		j := Judge{Node: "node-1", ReplyInterface: "b", BeforeDNAT: func(_, _ netip.AddrPort, _ string) netip.AddrPort {
+		detail := func(sid uint32) string { return fmt.Sprintf("what rule %d is about", sid) }
+		j := Judge{Node: "node-1", ReplyInterface: "b", RuleDetail: detail, BeforeDNAT: func(_, _ netip.AddrPort, _ string) netip.AddrPort {
 			return netip.MustParseAddrPort("10.96.0.1:80")
 		}}
 		var got strings.Builder

@@ -10,9 +10,16 @@ import (
 )
 
 // why has a sentence for each entry that might have allowed what the event is about.
-func why(set *plan.RuleSet, e engine.Event) []string {
+func (j *Judge) why(set *plan.RuleSet, e engine.Event) []string {
 	if e.HTTP == nil && e.TLS == nil && e.DNS == nil {
 		return []string{whyGate(set, e)}
+	}
+	// What the entries allow can be denied for what it is (malformed) or for what became of it (the server switched to another
+	// protocol). Then the rule says why, and not the entries.
+	if sure, _ := matching(set.Entries, e); len(sure) > 0 && e.Alert != nil && j.RuleDetail != nil {
+		if detail := j.RuleDetail(e.Alert.SID); detail != "" {
+			return []string{detail}
+		}
 	}
 	var all []string
 	for _, r := range requests(e) {
@@ -51,7 +58,15 @@ func whyNot(entries []l7.Entry, r l7.Request) []string {
 // allowedBy names the rules that allow what the event is about. The engine does not report headers: an entry that wants some is
 // named when nothing else allows the request, since then it must have been that one.
 func allowedBy(entries []l7.Entry, e engine.Event) string {
-	var sure, perhaps []string
+	sure, perhaps := matching(entries, e)
+	if len(sure) == 0 {
+		sure = perhaps
+	}
+	return strings.Join(sure, ", ")
+}
+
+// matching names the rules that allow what the event is about, and those that do so if it has the headers that they want.
+func matching(entries []l7.Entry, e engine.Event) (sure, perhaps []string) {
 	for _, entry := range entries {
 		name := entry.Policy + ": " + entry.Rule
 		list := &sure
@@ -68,10 +83,7 @@ func allowedBy(entries []l7.Entry, e engine.Event) string {
 			*list = append(*list, name)
 		}
 	}
-	if len(sure) == 0 {
-		sure = perhaps
-	}
-	return strings.Join(sure, ", ")
+	return sure, perhaps
 }
 
 func headers(wanted []l7.HeaderMatch) string {

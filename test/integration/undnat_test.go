@@ -95,7 +95,7 @@ func TestEngineSeesOneTuple(t *testing.T) {
 	l := start(t, options(t), serviceObjects, servicePolicy, "testdata/ingress.yaml")
 	file := t.TempDir() + "/engine.pcap"
 	capture := network.NewCommand(t.Context(), l.NodeNetns("node-1"),
-		"tcpdump", "-i", "mk-l7a", "-U", "-w", file, "-Z", "root", "vlan and tcp")
+		"tcpdump", "-i", "mk-l7a", "--immediate-mode", "-U", "-w", file, "-Z", "root", "vlan and tcp")
 	if err := capture.Start(); err != nil {
 		t.Fatal(err)
 	}

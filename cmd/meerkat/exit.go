@@ -1,5 +1,11 @@
 package main
 
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
 // Exit codes, the same for every command.
 const (
 	exitOK          = 0
@@ -37,4 +43,14 @@ func usageError(err error) error {
 		return nil
 	}
 	return exitError{exitUsage, err}
+}
+
+// usageArgs marks the errors of a check of arguments as the user's to mend.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError(fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath()))
+		}
+		return nil
+	}
 }

@@ -31,6 +31,8 @@ are the real ones, and the agent's own code programs them. It needs root on Linu
 newer. Several labs may run at once; they never meet.
 
 ` + exitCodes,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 		Example: `  meerkat lab run test/scenarios/storefront/scenario.yaml
   meerkat lab up -f objects.yaml -f policy.yaml
   meerkat lab exec shop/client -- curl -sS http://web.shop/public/a

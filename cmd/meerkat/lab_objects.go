@@ -40,7 +40,7 @@ func objectsCommand(f *labFlags, c *cobra.Command,
 	call func(*lab.Client, context.Context, *manifests.Objects) (lab.Status, error)) *cobra.Command {
 	var files []string
 	var output string
-	c.Args = cobra.NoArgs
+	c.Args = usageArgs(cobra.NoArgs)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		objects, err := loadObjects(files)
 		if err != nil {
@@ -53,9 +53,6 @@ func objectsCommand(f *labFlags, c *cobra.Command,
 		return printStatus(os.Stdout, status, output)
 	}
 	c.Flags().StringSliceVarP(&files, "filename", "f", nil, "YAML file with objects, or directory of them; may be given several times")
-	if err := c.MarkFlagRequired("filename"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	outputFlag(c, &output, "table", "json")
 	return c
 }
@@ -67,7 +64,7 @@ func newLabStatus(f *labFlags) *cobra.Command {
 		Short: "Print a running lab's nodes, Pods, Services, and policies with their conditions",
 		Example: `  meerkat lab status
   meerkat lab status -o json | jq '.policies[].status.conditions'`,
-		Args: cobra.NoArgs,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			status, err := lab.NewClient(f.stateDir, f.nameOr(defaultName)).Status(c.Context())
 			if err != nil {
@@ -88,7 +85,7 @@ func newLabExec(f *labFlags) *cobra.Command {
 web.shop.svc.cluster.local; Pods by web.shop.pod. The exit code is the program's own.`,
 		Example: `  meerkat lab exec shop/client -- curl -sS http://web.shop/public/a
   meerkat lab exec shop/web -- tcpdump -ni eth0`,
-		Args: cobra.MinimumNArgs(2),
+		Args: usageArgs(cobra.MinimumNArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return labExec(c.Context(), f, args[0], args[1:])
 		},
@@ -129,7 +126,7 @@ func newLabVerdicts(f *labFlags) *cobra.Command {
 		Short: "Print a running lab's verdict events, one JSON object a line",
 		Example: `  meerkat lab verdicts
   meerkat lab verdicts --follow | jq -r '.why[]?'`,
-		Args: cobra.NoArgs,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return tail(c.Context(), lab.VerdictsFile(f.stateDir, f.nameOr(defaultName)), follow)
 		},

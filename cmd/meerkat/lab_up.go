@@ -34,7 +34,7 @@ func newLabUp(f *labFlags) *cobra.Command {
 		Example: `  meerkat lab up -f objects.yaml -f policy.yaml
   meerkat lab up --name other --nodes 2 -f objects.yaml
   meerkat lab exec shop/client -- curl -sS http://web.shop/public/a`,
-		Args: cobra.NoArgs,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			objects := &manifests.Objects{}
 			if len(files) > 0 {
@@ -159,7 +159,7 @@ func newLabDown(f *labFlags) *cobra.Command {
 		Example: `  meerkat lab down
   meerkat lab down --name other
   meerkat lab down --all`,
-		Args: cobra.NoArgs,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := needRoot(); err != nil {
 				return err
@@ -209,7 +209,7 @@ func newLabDaemon(f *labFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:    "daemon",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			opts := f.options(f.nameOr(defaultName))
 			opts.Nodes = nodes

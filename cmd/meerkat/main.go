@@ -49,6 +49,8 @@ func newRoot() *cobra.Command {
 (render), and runs them on real traffic in a lab of network namespaces on this machine (lab).
 
 ` + exitCodes,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

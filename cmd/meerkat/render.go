@@ -45,7 +45,7 @@ needs neither root nor a cluster. Pods and Services without addresses get some, 
 		Example: `  meerkat render -f objects.yaml -f policy.yaml
   meerkat render -f test/scenarios/storefront/objects.yaml -f test/scenarios/storefront/policy.yaml --part rules
   meerkat render -f policy.yaml -o json | jq .findings`,
-		Args: cobra.NoArgs,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := render(c.Context(), files)
 			if err != nil {
@@ -61,9 +61,6 @@ needs neither root nor a cluster. Pods and Services without addresses get some, 
 	}
 	c.Flags().StringSliceVarP(&files, "filename", "f", nil, "YAML file, or directory of them; may be given several times")
 	c.Flags().StringVar(&part, "part", "all", "what to print: rules, flows, findings or all")
-	if err := c.MarkFlagRequired("filename"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	outputFlag(c, &output, "text", "json")
 	return c
 }
@@ -141,6 +138,9 @@ func (r *rendered) describe() string {
 
 // loadObjects reads manifests; what is wrong with them is all in the one error.
 func loadObjects(files []string) (*manifests.Objects, error) {
+	if len(files) == 0 {
+		return nil, usageError(errors.New("name at least one file with -f"))
+	}
 	objects, err := manifests.Load(files...)
 	return objects, usageError(err)
 }

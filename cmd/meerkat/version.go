@@ -19,7 +19,7 @@ func newVersion() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of meerkat and of the Suricata that it would run",
-		Args:  cobra.NoArgs,
+		Args:  usageArgs(cobra.NoArgs),
 		Example: `  meerkat version
   meerkat version -o json`,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -19,7 +19,7 @@ type RuleSet struct {
 // Kind says what it means that a rule matched.
 type Kind string
 
-// Kinds. Only Deny and Audit rules raise alerts.
+// Kinds. Only Deny and Audit rules raise alerts. One denied request can raise several, of one flow and transaction.
 const (
 	// Gate lets packets of identified, allowed protocols on to judgement.
 	Gate Kind = "gate"
@@ -48,7 +48,8 @@ type Meaning struct {
 
 // Rule is one rule of the engine.
 type Rule struct {
-	// SID is ID<<16 | index. It stays as long as the rule set's content does.
+	// SID is ID<<16 | index. It stays as long as the rule set's content does. The common rules are of ID 0: what an event of
+	// theirs is about, its VLAN id tells.
 	SID     uint32
 	Text    string // one line, without the newline
 	Meaning Meaning

@@ -58,6 +58,7 @@ func (e endpoint) write(toServer bool, transport gopacket.SerializableLayer, pay
 		eth.SrcMAC, eth.DstMAC = clientMAC, serverMAC
 		ip.SrcIP, ip.DstIP = e.client, server
 	}
+	ip.Protocol = layers.IPProtocolICMPv4
 	switch l := transport.(type) {
 	case *layers.TCP:
 		ip.Protocol = layers.IPProtocolTCP
@@ -149,11 +150,10 @@ func (k *conn) segment(from, to int) {
 	k.segments = append(k.segments, segment{from, to, n})
 }
 
-// reply adds one segment from the server, and returns its number.
-func (k *conn) reply(data []byte) int {
-	n := k.packet(false, layers.TCP{Seq: k.answer, Ack: k.seq + uint32(len(k.sent)), ACK: true, PSH: true}, data)
+// reply adds one segment from the server.
+func (k *conn) reply(data []byte) {
+	k.packet(false, layers.TCP{Seq: k.answer, Ack: k.seq + uint32(len(k.sent)), ACK: true, PSH: true}, data)
 	k.answer += uint32(len(data))
-	return n
 }
 
 func (k *conn) close() {

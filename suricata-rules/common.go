@@ -21,6 +21,7 @@ func common(sets []RuleSet) Compiled {
 	c.saneHTTP2()
 	c.anomalies("http1", "http", http1Anomalies)
 	c.anomalies("http2", "http2", http2Anomalies)
+	c.anomalies("tls", "tls", tlsAnomalies)
 	return c.out
 }
 
@@ -146,6 +147,7 @@ var (
 		"extra_header_data", "stream_id_reuse", "header_integer_overflow", "too_many_streams", "authority_host_mismatch",
 		"userinfo_in_uri", "reassembly_limit_reached", "data_stream_zero",
 	}
+	tlsAnomalies = []string{"multiple_sni_extensions", "invalid_sni_type", "invalid_sni_length"}
 )
 
 func (c *compiler) anomalies(protocol, prefix string, events []string) {

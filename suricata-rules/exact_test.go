@@ -20,11 +20,20 @@ func TestExact(t *testing.T) {
 	if os.Getenv("MEERKAT_SEED") == "" {
 		seed = 1
 	}
-	ruleSets, connections := 400, 24
+	ruleSets := 400
 	if testing.Short() {
 		ruleSets = 60
 	}
-	g := generator{rand.New(rand.NewPCG(seed, 1))}
+	requests := exact(t, generator{rand.New(rand.NewPCG(seed, 1))}, ruleSets)
+	t.Logf("seed %d", seed)
+	if requests < 10_000 && !testing.Short() {
+		t.Errorf("only %d requests were judged", requests)
+	}
+}
+
+// exact has that many rule sets tested, and returns the number of requests.
+func exact(t *testing.T, g generator, ruleSets int) int {
+	t.Helper()
 	x := exactness{t: t, g: g, capture: newCapture(t)}
 	for len(x.sets) < ruleSets {
 		rs := RuleSet{ID: uint16(1 + len(x.sets)*7), Audit: g.oneIn(6), Policies: []string{"shop/storefront"}, Entries: g.entries()}
@@ -35,7 +44,7 @@ func TestExact(t *testing.T) {
 			continue
 		}
 		x.sets = append(x.sets, rs)
-		for range connections {
+		for range 24 {
 			x.connection(rs)
 		}
 	}
@@ -44,13 +53,11 @@ func TestExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.judge(files, replay(t, files, x.capture.buf.Bytes()))
-	t.Logf("seed %d: %d requests by %d rule sets, %d allowed, %d packets; %d differences", seed, x.requests, len(x.sets), x.allowed, x.capture.packets, x.differences)
-	if x.requests < 10_000 && !testing.Short() {
-		t.Errorf("only %d requests were judged", x.requests)
-	}
+	t.Logf("%d requests by %d rule sets, %d allowed, %d packets; %d differences", x.requests, len(x.sets), x.allowed, x.capture.packets, x.differences)
 	if share := float64(x.allowed) / float64(x.requests); share < 0.2 || share > 0.8 {
 		t.Errorf("%.2f of the requests are allowed: the generator does not test both sides", share)
 	}
+	return x.requests
 }
 
 type exactness struct {
@@ -211,7 +218,7 @@ func (x *exactness) split(k *conn, data []byte, most int) {
 func (x *exactness) sendEach(rs RuleSet, port uint16, data []byte, all []asked) {
 	k := x.capture.connect(rs.ID, port)
 	from := 0
-	for i, a := range all {
+	for i := range all {
 		to := len(data)
 		if i+1 < len(all) {
 			to = all[i+1].from
@@ -225,7 +232,7 @@ func (x *exactness) sendEach(rs RuleSet, port uint16, data []byte, all []asked) 
 			k.again(from) // what a client does when segments get lost
 		}
 		k.reply([]byte("HTTP/1.1 204 No Content\r\n\r\n"))
-		_, from = a, to
+		from = to
 	}
 	k.close()
 	x.streams = append(x.streams, stream{rs, k, all, true})

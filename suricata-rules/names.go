@@ -3,6 +3,7 @@ package suricatarules
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
@@ -35,14 +36,14 @@ func (c *compiler) dns(s sorted) {
 	if !s.dns.allowed() || s.dns.open {
 		return
 	}
-	none := "" // holds for a question that no entry allows
+	var none []string // hold together for a question that no entry allows
 	for _, e := range s.dns.entries {
 		c.checkNames(e, "names", e.DNS.Names)
 		pattern := "^" + names(e.DNS.Names) + `\z`
 		c.allow("dns", "dns.query.name; "+pcre(pattern), e)
-		none += notPCRE(pattern)
+		none = append(none, notPCRE(pattern))
 	}
-	r := c.rule("alert dns", toServer+isset(c.bit())+"dns.query.name; "+none+unset(bitOK)+"noalert; "+third,
+	r := c.rule("alert dns", toServer+isset(c.bit())+"dns.query.name; "+strings.Join(none, "")+unset(bitOK)+"noalert; "+third,
 		Meaning{Kind: Gate, Protocol: "dns", Detail: "finds questions that no entry allows"})
 	if len(r.Text) > maxRuleLength {
 		c.fail(s.dns.entries[0], "dns", fmt.Errorf("the names of all entries make a rule of %d bytes; the engine reads at most %d: "+

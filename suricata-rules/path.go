@@ -118,14 +118,8 @@ func hexDigits(lo, hi byte) string {
 	if lo == hi && lo < 10 {
 		return string(digits[lo])
 	}
-	class := ""
-	for d := lo; d <= hi; d++ {
-		class += string(digits[d])
-		if d >= 10 {
-			class += string(digits[d] - 'a' + 'A')
-		}
-	}
-	return "[" + class + "]"
+	class := digits[lo : hi+1]
+	return "[" + class + strings.ToUpper(strings.Trim(class, "0123456789")) + "]"
 }
 
 // byteRange returns what stands for the range in a character class.

@@ -24,7 +24,8 @@ type HTTP struct {
 	Methods []string `json:"methods,omitempty"`
 	// Path is matched on the normalised path (see NormalizePath), without the query.
 	Path *StringMatch `json:"path,omitempty"`
-	// Hosts are lower-case host names without port, exact or "*.suffix"; empty allows every host, also a missing one.
+	// Hosts are lower-case host names without port, exact or "*.suffix" (one or more labels before it); empty allows every
+	// host, also a missing one.
 	Hosts []string `json:"hosts,omitempty"`
 	// Headers must all be satisfied.
 	Headers []HeaderMatch `json:"headers,omitempty"`
@@ -40,8 +41,9 @@ type StringMatch struct {
 	Regex string `json:"regex,omitempty"`
 }
 
-// HeaderMatch is satisfied when at least one header field of that name (in any case) has a matching value.
-// With Present alone any value will do.
+// HeaderMatch is satisfied when at least one header field of that name (in any case) has a matching value. Values are compared
+// whole and as they are written, without the blanks around them. With Present alone any value will do; with none of the three,
+// only an empty one.
 type HeaderMatch struct {
 	Name    string `json:"name"`
 	Exact   string `json:"exact,omitempty"`

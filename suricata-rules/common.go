@@ -12,7 +12,7 @@ func common(sets []RuleSet) Compiled {
 	c := compiler{next: 1} // the engine has no sid 0
 	c.rs.Audit = slices.ContainsFunc(sets, func(rs RuleSet) bool { return rs.Audit && len(rs.Entries) > 0 })
 	for _, p := range judged {
-		c.begin(p, unset(bitOK, bitSane, bitHosted))
+		c.begin(p, unset(bitOK, bitSane, bitHosted, bitUnseen))
 	}
 	for _, p := range wholesale {
 		c.begin(p, "")
@@ -65,7 +65,9 @@ func (c *compiler) saneHTTP1() {
 	c.hold()
 	// HTTP/0.9 is a line and no more, so it must be stopped as soon as there is a line.
 	c.enforced("http1", "http1", "http.request_line; "+notPCRE(requestLine+`[01]\z`), "the request line is not well-formed")
-	c.insane("http1", "http1:request_body", "")
+	c.detect("alert http1", toServer+"http.request_line; absent; "+set(bitUnseen)+"noalert; "+second,
+		Meaning{Kind: Gate, Protocol: "http1", Detail: "finds what is no request, but a response to one that the engine did not see"})
+	c.insane("http1", "http1:request_body", isnotset(bitUnseen))
 }
 
 // hold keeps requests back that are complete, but that the engine does not judge yet. Its parser finishes a request without a

@@ -5,12 +5,15 @@ import "fmt"
 // flowbits that the rules use. They are a connection's own, and vanish at a reload; the gate sets the first four again with
 // every packet.
 const (
-	bitEnforce  = "enforce"  // the rule set enforces
-	bitAudit    = "audit"    // the rule set only reports
-	bitUDP      = "udp"      // a denial drops the packet, not the flow: one socket asks for many names
-	bitTold     = "told"     // whether the protocol is allowed is known, or was reported
-	bitOK       = "ok"       // an entry allows the present request
-	bitSane     = "sane"     // the present request is well-formed
+	bitEnforce = "enforce" // the rule set enforces
+	bitAudit   = "audit"   // the rule set only reports
+	bitUDP     = "udp"     // a denial drops the packet, not the flow: one socket asks for many names
+	bitTold    = "told"    // whether the protocol is allowed is known, or was reported
+	bitOK      = "ok"      // an entry allows the present request
+	bitSane    = "sane"    // the present request is well-formed
+	// bitUnseen: there is no present request. A server whose response was lost while the engine restarted sends it again, and the
+	// engine puts an empty request before it. What has a request line, whatever that is, is a request.
+	bitUnseen   = "unseen"
 	bitHosted   = "hosted"   // the present request's Host field has arrived
 	bitFresh    = "fresh"    // HTTP/2: the headers of the present stream have just arrived
 	bitNamed    = "named"    // HTTP/2: fields of the present stream are known

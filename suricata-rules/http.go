@@ -53,7 +53,7 @@ func (c *compiler) http1(s sorted) {
 			}
 		}
 		// The state after the headers is reached by every request, whatever its headers are.
-		c.denyRest("http1", "http1:request_body", "")
+		c.denyRest("http1", "http1:request_body", isnotset(bitUnseen))
 	}
 	c.upgrade(s)
 }

@@ -143,6 +143,7 @@ func (d *decoder) engine(n *yaml.Node, path string) *Engine {
 	e := &Engine{}
 	d.object(n, path, fields{
 		"signal": func(n *yaml.Node, path string) { e.Signal = d.oneOf(n, path, "KILL", "STOP", "CONT") },
+		"after":  func(n *yaml.Node, path string) { e.After = d.duration(n, path) },
 	}, "signal")
 	return e
 }

@@ -22,6 +22,10 @@ func (r *runner) apply(ctx context.Context, a *Apply) []*judged {
 func (r *runner) engine(ctx context.Context, e *Engine) []*judged {
 	row := &judged{Row: Row{Request: "SIG" + e.Signal + " to the engine", Expected: "sent", Got: "sent"}}
 	start := time.Now()
+	select {
+	case <-time.After(e.After):
+	case <-ctx.Done():
+	}
 	if err := r.world.Signal(ctx, e.Signal); err != nil {
 		row.Got, row.Problem = "error", err.Error()
 	}

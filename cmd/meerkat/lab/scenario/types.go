@@ -218,6 +218,8 @@ type Apply struct {
 // Engine sends a signal to the engines.
 type Engine struct {
 	Signal string // KILL, STOP, CONT
+	// After is how long to wait before that, for packets that are still on their way.
+	After time.Duration
 }
 
 // Exec runs a program in a Pod's network namespace.

@@ -178,6 +178,7 @@ func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C ends us, and we end them in order
 	stderr := &head{}
 	cmd.Stderr = stderr
+	cmd.WaitDelay = time.Second // should anybody else hold the pipe
 	if !d.opts.Outlive {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	} else {

@@ -14,8 +14,12 @@ import (
 	"time"
 )
 
-// stopTimeout is how long a daemon may take to end by itself before it is killed.
-const stopTimeout = 3 * time.Second
+// stopSignals are how a daemon is ended, and how long it may take to end by each. ovsdb-server writes its database through to the
+// disk: while a slow disk keeps it waiting, not even SIGKILL ends it.
+var stopSignals = []struct {
+	signal   syscall.Signal
+	patience time.Duration
+}{{syscall.SIGTERM, 3 * time.Second}, {syscall.SIGKILL, 30 * time.Second}}
 
 // Stop ends both daemons, the switch first, and waits for them. Their interfaces go with them; the directory with its logs
 // stays. Stopping twice does nothing.
@@ -50,17 +54,17 @@ func (p *process) stop() error {
 	if p == nil {
 		return nil
 	}
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+	for _, s := range stopSignals {
 		select {
 		case <-p.ended:
 			return nil
 		default:
-			_ = p.cmd.Process.Signal(signal)
+			_ = p.cmd.Process.Signal(s.signal)
 		}
 		select {
 		case <-p.ended:
 			return nil
-		case <-time.After(stopTimeout):
+		case <-time.After(s.patience):
 		}
 	}
 	return fmt.Errorf("%s (process %d) does not end, not even by SIGKILL", p.program, p.cmd.Process.Pid)
@@ -84,9 +88,9 @@ func stopByPIDFile(dir, program string) error {
 	if err != nil || !runsIn(pid, program, dir) {
 		return nil
 	}
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		_ = syscall.Kill(pid, signal)
-		for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(pollInterval) {
+	for _, s := range stopSignals {
+		_ = syscall.Kill(pid, s.signal)
+		for end := time.Now().Add(s.patience); time.Now().Before(end); time.Sleep(pollInterval) {
 			if !runsIn(pid, program, dir) {
 				return nil
 			}

@@ -1,0 +1,41 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+)
+
+// TestRefusedAtOnce opens connections that the flows deny: the client is told at once, and does not wait for a time-out.
+func TestRefusedAtOnce(t *testing.T) {
+	for _, c := range []struct{ policy, from, to string }{
+		{"ingress", "other", "web"},   // is not among the peers of the rule
+		{"egress", "client", "other"}, // is not the Service that the rule names
+	} {
+		l := start(t, options(t), serviceObjects, "testdata/"+c.policy+".yaml")
+		for _, family := range []scenario.Family{scenario.IPv4, scenario.IPv6} {
+			target := scenario.Target{Kind: scenario.PodTarget, Object: types.NamespacedName{Namespace: "shop", Name: c.to}, Port: "8080"}
+			address, err := l.Resolve(t.Context(), target, "tcp", family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err = l.Dial(ctx, scenario.Place{Pod: types.NamespacedName{Namespace: "shop", Name: c.from}}, "tcp", address.String())
+			cancel()
+			if took := time.Since(began); !errors.Is(err, syscall.ECONNREFUSED) || took > resetLimit {
+				t.Errorf("%s, %s: the client got %v after %s, not a refusal within %s", c.policy, family, err, took, resetLimit)
+			}
+			// In the egress case the other Pod would refuse as well, having no server: the event tells who did.
+			if !eventually(t.Context(), time.Second, func() bool { e := l.Events(began); return len(e) == 1 && e[0].Layer == 4 }) {
+				t.Errorf("%s, %s: the events are %+v", c.policy, family, l.Events(began))
+			}
+		}
+	}
+}

@@ -58,7 +58,7 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 .PHONY: test
 test: install-deps vet check-generated ## Run all tests (PACKAGES=./dataplane/plan/... TESTFLAGS='-run Name').
 	$(say) 'testing $(PACKAGES)'
-	@go test -p 2 -timeout 1200s $(TESTFLAGS) $(PACKAGES)
+	@hack/test.sh $(PACKAGES) -- $(TESTFLAGS)
 
 .PHONY: vet
 vet:

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
 // TestRefusedAtOnce opens connections that the flows deny: the client is told at once, and does not wait for a time-out.
@@ -18,7 +19,7 @@ func TestRefusedAtOnce(t *testing.T) {
 		{"ingress", "other", "web"},   // is not among the peers of the rule
 		{"egress", "client", "other"}, // is not the Service that the rule names
 	} {
-		l := start(t, options(t), serviceObjects, "testdata/"+c.policy+".yaml")
+		l := testlab.Start(t, labs.Options(t), serviceObjects, "testdata/"+c.policy+".yaml")
 		for _, family := range []scenario.Family{scenario.IPv4, scenario.IPv6} {
 			target := scenario.Target{Kind: scenario.PodTarget, Object: types.NamespacedName{Namespace: "shop", Name: c.to}, Port: "8080"}
 			address, err := l.Resolve(t.Context(), target, "tcp", family)
@@ -33,7 +34,7 @@ func TestRefusedAtOnce(t *testing.T) {
 				t.Errorf("%s, %s: the client got %v after %s, not a refusal within %s", c.policy, family, err, took, resetLimit)
 			}
 			// In the egress case the other Pod would refuse as well, having no server: the event tells who did.
-			if !eventually(t.Context(), time.Second, func() bool { e := l.Events(began); return len(e) == 1 && e[0].Layer == 4 }) {
+			if !testlab.Eventually(t.Context(), time.Second, func() bool { e := l.Events(began); return len(e) == 1 && e[0].Layer == 4 }) {
 				t.Errorf("%s, %s: the events are %+v", c.policy, family, l.Events(began))
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
 // resetLimit is how long either end may wait for the reset of a denied connection.
@@ -20,7 +21,7 @@ const resetLimit = 200 * time.Millisecond
 // TestResetReachesBothEnds sends a denied request by every path and looks at both ends of the connection.
 func TestResetReachesBothEnds(t *testing.T) {
 	for _, policy := range []string{"ingress", "egress"} {
-		l := start(t, options(t), serviceObjects, "testdata/"+policy+".yaml")
+		l := testlab.Start(t, labs.Options(t), serviceObjects, "testdata/"+policy+".yaml")
 		for _, target := range []scenario.Target{
 			{Kind: scenario.PodTarget, Object: types.NamespacedName{Namespace: "shop", Name: "web"}, Port: "8080"},
 			{Kind: scenario.ServiceTarget, Object: types.NamespacedName{Namespace: "shop", Name: "web"}, Port: "80"},
@@ -61,7 +62,7 @@ func denied(t *testing.T, l *lab.Lab, target scenario.Target, family scenario.Fa
 		records := l.Records(began)
 		return len(records) == 1 && !records[0].Closed.IsZero()
 	}
-	if !eventually(t.Context(), resetLimit, closed) {
+	if !testlab.Eventually(t.Context(), resetLimit, closed) {
 		t.Errorf("the server did not see the reset within %s: %+v", resetLimit, l.Records(began))
 	}
 	for _, r := range l.Records(began) {

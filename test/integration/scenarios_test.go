@@ -21,7 +21,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			opts := options(t)
+			opts := labs.Options(t)
 			opts.Progress = nil
 			report, err := lab.Play(t.Context(), prepared[0], opts, nil)
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
 // The objects of these tests: a client whose egress is governed, so that the Service's DNAT is done at its own edge.
@@ -38,12 +39,12 @@ func get(t *testing.T, l *lab.Lab, url string) int {
 // TestUnDNATBeforeTheEngineBreaksServices renders the pipeline with the bug that it is built to avoid: replies are un-DNATed
 // before the engine sees them.
 func TestUnDNATBeforeTheEngineBreaksServices(t *testing.T) {
-	opts := options(t)
+	opts := labs.Options(t)
 	edited := 0
 	opts.EditFlows = func(b *openflow.Bundle) { edited = unDNATEarly(b) }
 	// Without this the engine takes up the two halves as two connections, and drops them for another reason.
 	opts.EngineSettings = "stream: {midstream: false}"
-	l := start(t, opts, serviceObjects, servicePolicy)
+	l := testlab.Start(t, opts, serviceObjects, servicePolicy)
 	if edited == 0 {
 		t.Fatal("no flow was edited: the pipeline has no reply bypass where this test looks for it")
 	}
@@ -59,7 +60,7 @@ func TestUnDNATBeforeTheEngineBreaksServices(t *testing.T) {
 		}
 		return false
 	}
-	if !eventually(t.Context(), 3*time.Second, sawMidstream) {
+	if !testlab.Eventually(t.Context(), 3*time.Second, sawMidstream) {
 		t.Errorf("no packet was dropped for the reason \"stream midstream\"; the events are %+v", l.Events(began))
 	}
 	// By the Pod's own address nothing is translated, and nothing breaks.
@@ -92,7 +93,7 @@ func unDNATEarly(b *openflow.Bundle) int {
 
 // TestEngineSeesOneTuple captures at the engine while requests pass by every path.
 func TestEngineSeesOneTuple(t *testing.T) {
-	l := start(t, options(t), serviceObjects, servicePolicy, "testdata/ingress.yaml")
+	l := testlab.Start(t, labs.Options(t), serviceObjects, servicePolicy, "testdata/ingress.yaml")
 	file := t.TempDir() + "/engine.pcap"
 	capture := network.NewCommand(t.Context(), l.NodeNetns("node-1"),
 		"tcpdump", "-i", "mk-l7a", "--immediate-mode", "-U", "-w", file, "-Z", "root", "vlan and tcp")
@@ -103,7 +104,7 @@ func TestEngineSeesOneTuple(t *testing.T) {
 		info, err := os.Stat(file)
 		return err == nil && info.Size() >= 24 // the file's header
 	}
-	if !eventually(t.Context(), 5*time.Second, captures) {
+	if !testlab.Eventually(t.Context(), 5*time.Second, captures) {
 		t.Fatal("tcpdump does not capture")
 	}
 	for _, url := range []string{"http://web.shop/public/a", "http://web.shop.pod:8080/public/a"} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/l7"
+	"github.com/meerkat-dev/meerkat/dataplane/manifests/spelling"
 )
 
 func (c *policyChecker) checkMatch(path *field.Path, match *v1alpha1.L7Match) {
@@ -43,7 +44,7 @@ func (c *policyChecker) checkAppProtocol(path *field.Path, name string) {
 	if slices.Contains(known, name) {
 		return
 	}
-	if candidate := nearest(name, known); candidate != "" {
+	if candidate := spelling.Nearest(name, known); candidate != "" {
 		c.add(path, name, "is no protocol that the engine identifies; did you mean %s?", candidate)
 		return
 	}

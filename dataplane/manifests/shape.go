@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/meerkat-dev/meerkat/dataplane/manifests/spelling"
 )
 
 // shapeChecker holds a JSON value against a Go type, as strict decoding does, but reports everything that does not fit, and
@@ -260,7 +262,7 @@ const maxFieldsListed = 8
 // suggest is the remedy for an unknown field.
 func (c *shapeChecker) suggest(key string, t reflect.Type) string {
 	known := sortedKeys(c.fieldsOf(t))
-	if name := nearest(key, known); name != "" {
+	if name := spelling.Nearest(key, known); name != "" {
 		return fmt.Sprintf("did you mean %q?", name)
 	}
 	for _, name := range known {

@@ -41,35 +41,3 @@ func (f Faults) sorted() Faults {
 	slices.SortStableFunc(f, func(a, b Fault) int { return a.Line - b.Line })
 	return f
 }
-
-// closest gives the name that was probably meant, or "".
-func closest(name string, names []string) string {
-	best, least := "", min(3, max(2, len(name)/3+1)) // one letter in a short name, two in a long one
-	for _, n := range names {
-		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < least {
-			best, least = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to insert, delete or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
-			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}

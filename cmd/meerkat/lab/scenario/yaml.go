@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/meerkat-dev/meerkat/dataplane/manifests/spelling"
 )
 
 // decoder walks YAML nodes and collects faults. It goes on after a fault, so that all of them are told at once.
@@ -58,7 +60,7 @@ func (d *decoder) object(n *yaml.Node, path string, f fields, required ...string
 }
 
 func (d *decoder) unknown(key *yaml.Node, path string, f fields) {
-	if meant := closest(key.Value, slices.Collect(maps.Keys(f))); meant != "" {
+	if meant := spelling.Nearest(key.Value, slices.Sorted(maps.Keys(f))); meant != "" {
 		d.fault(key, path, "is not known; did you mean %s?", meant)
 		return
 	}

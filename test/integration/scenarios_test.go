@@ -27,6 +27,12 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if m := scenario.NewMatrix(report); m.String() != "" {
+				t.Logf("\n%s", m)
+				if passed, all := m.Count(); passed != all {
+					t.Errorf("%d of %d cells of the matrix are as expected", passed, all)
+				}
+			}
 			if !report.Passed() {
 				var table bytes.Buffer
 				if err := report.WriteTable(&table, scenario.TableOptions{}); err != nil {

@@ -130,7 +130,7 @@ func (c *cluster) addService(svc corev1.Service) error {
 			p.TargetPort = intstr.FromInt32(p.Port)
 		}
 	}
-	if svc.Spec.Type != corev1.ServiceTypeExternalName && len(svc.Spec.ClusterIPs) == 0 {
+	if svc.Spec.Type != corev1.ServiceTypeExternalName {
 		if err := c.allotClusterIPs(&svc); err != nil {
 			return fmt.Errorf("Service %s: %w", key, err)
 		}
@@ -139,28 +139,15 @@ func (c *cluster) addService(svc corev1.Service) error {
 	return nil
 }
 
+// allotClusterIPs completes a Service's families and addresses. One that names its own addresses, or None, keeps them.
 func (c *cluster) allotClusterIPs(svc *corev1.Service) error {
 	if len(svc.Spec.IPFamilies) == 0 {
-		svc.Spec.IPFamilies = families
-		if svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack {
-			svc.Spec.IPFamilies = families[:1]
-		}
+		svc.Spec.IPFamilies = familiesOf(svc)
 	}
-	switch svc.Spec.ClusterIP {
-	case corev1.ClusterIPNone:
-		svc.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
-		return nil
-	case "":
-	default:
-		a, err := netip.ParseAddr(svc.Spec.ClusterIP)
-		if err != nil {
-			return fmt.Errorf("spec.clusterIP %q is no address: leave it out, and the lab picks one", svc.Spec.ClusterIP)
+	if len(svc.Spec.ClusterIPs) > 0 {
+		for _, a := range parseAddresses(svc.Spec.ClusterIPs) {
+			c.taken[a] = true
 		}
-		svc.Spec.IPFamilies = families[:1]
-		if a.Is6() {
-			svc.Spec.IPFamilies = families[1:]
-		}
-		svc.Spec.ClusterIPs = []string{a.String()}
 		return nil
 	}
 	for _, family := range svc.Spec.IPFamilies {
@@ -172,6 +159,27 @@ func (c *cluster) allotClusterIPs(svc *corev1.Service) error {
 	}
 	svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	return nil
+}
+
+// familiesOf gives the families of the addresses that a Service names; of one that names none, both, or one when it asks for that.
+func familiesOf(svc *corev1.Service) []corev1.IPFamily {
+	var named []corev1.IPFamily
+	for _, text := range svc.Spec.ClusterIPs {
+		switch {
+		case text == corev1.ClusterIPNone:
+		case isIPv6(text):
+			named = append(named, corev1.IPv6Protocol)
+		default:
+			named = append(named, corev1.IPv4Protocol)
+		}
+	}
+	switch {
+	case len(named) > 0:
+		return named
+	case svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack:
+		return families[:1]
+	}
+	return families
 }
 
 // allot picks the first free address of a network, from the given one on.

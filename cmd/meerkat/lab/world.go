@@ -41,6 +41,15 @@ func (w world) Apply(ctx context.Context, file string) error {
 	return w.Lab.Apply(ctx, objects)
 }
 
+// Delete reads a file of objects and takes them away.
+func (w world) Delete(ctx context.Context, file string) error {
+	objects, err := manifests.Load(file)
+	if err != nil {
+		return err
+	}
+	return w.Lab.Delete(ctx, objects)
+}
+
 // serve starts a Pod's server: all of its container ports, on all of its addresses.
 func (l *Lab) serve(pod *corev1.Pod) (server *traffic.Server, err error) {
 	var ports []traffic.Port
@@ -144,15 +153,21 @@ func (l *Lab) resolveService(to scenario.Target, network string, family scenario
 	return pick("", int32(port), to)
 }
 
-// resolveHeadless gives the first endpoint's address, as DNS does; the client uses the port that it asked for.
+// resolveHeadless gives an endpoint's address, as DNS does; the client uses the port that it asked for.
 func (l *Lab) resolveHeadless(svc *corev1.Service, port int32, to scenario.Target, family scenario.Family) (netip.AddrPort, error) {
+	var all []string
 	for _, s := range endpointSlices([]corev1.Service{*svc}, sorted(l.cluster.pods), sorted(l.cluster.slices)) {
 		if string(s.AddressType) != string(cmp.Or(family, scenario.IPv4)) {
 			continue
 		}
-		for _, e := range s.Endpoints {
-			return pick(e.Addresses[0], port, to)
+		for _, endpoint := range s.Endpoints {
+			all = append(all, endpoint.Addresses[0])
 		}
+	}
+	if n := max(to.Nth, 1); n <= len(all) {
+		return pick(all[n-1], port, to)
+	} else if len(all) > 0 {
+		return netip.AddrPort{}, fmt.Errorf("the target %s has %d addresses of that family, so there is no address %d", to, len(all), n)
 	}
 	return pick("", port, to)
 }

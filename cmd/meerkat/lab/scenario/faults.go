@@ -37,7 +37,13 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// sorted puts them in order. A step that is done for several values has each of its faults once.
 func (f Faults) sorted() Faults {
 	slices.SortStableFunc(f, func(a, b Fault) int { return a.Line - b.Line })
-	return f
+	seen := map[Fault]bool{}
+	return slices.DeleteFunc(f, func(fault Fault) bool {
+		again := seen[fault]
+		seen[fault] = true
+		return again
+	})
 }

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ type attempt struct {
 	Expectation
 	asked  asked
 	result traffic.Result
-	// reached looks for the request at the servers and says in words what it found; empty when it never arrived.
-	reached func([]traffic.Record) string
+	// reached looks for the request at the servers.
+	reached func([]traffic.Record) arrival
 }
 
 // expectsDenial tells whether the client's waiting may end with a verdict event.
@@ -58,24 +59,29 @@ func (a *attempt) judgeAllow(ctx context.Context, row *judged) string {
 		if len(denials) > 0 {
 			return problem + ": " + strings.Join(policiesOf(denials), ", ") + " denied it"
 		}
-		if seen := a.reached(a.run.world.Records(a.start)); seen != "" {
-			return problem + ", though " + seen
+		if seen := a.reached(a.run.world.Records(a.start)); seen.came() {
+			return problem + ", though " + seen.String()
 		}
 		return problem + ", no verdict event says why, and the server received nothing of it"
 	}
-	return a.judgeAnswer()
+	return a.judgeAnswer(row)
 }
 
 // judgeAnswer looks at an answer: the right status, and from the server that should give it.
-func (a *attempt) judgeAnswer() string {
+func (a *attempt) judgeAnswer(row *judged) string {
 	if want := a.Status; a.result.Status != 0 && want != a.result.Status && (want != 0 || a.result.Status != 200 && a.result.Status != 101) {
 		if want == 0 {
 			want = 200
 		}
 		return fmt.Sprintf("the answer has status %d, not %d", a.result.Status, want)
 	}
-	if a.ends.To.Kind != IPTarget && a.reached(a.run.world.Records(a.start)) == "" {
+	seen := a.reached(a.run.world.Records(a.start))
+	row.Server = seen.server
+	switch {
+	case !seen.came() && a.ends.To.Kind != IPTarget:
 		return "the client was answered, but no server of the lab received the request: someone else answers at " + a.to.String()
+	case len(a.ServedBy) > 0 && !slices.Contains(a.ServedBy, seen.server):
+		return fmt.Sprintf("%s, and not %s", seen, strings.Join(a.ServedBy, " or "))
 	}
 	return ""
 }
@@ -99,15 +105,15 @@ func (a *attempt) judgeDeny(ctx context.Context, row *judged) string {
 		return "the server answered it" + a.auditNote()
 	}
 	if a.result.Outcome == traffic.Failed {
-		if seen := a.settled(ctx); seen != "" {
-			return seen
+		if seen := a.settled(ctx); seen.came() {
+			return seen.String()
 		}
 		return "the client failed, which proves nothing: " + a.result.Error
 	}
 	verdicts, found := a.awaitVerdicts(ctx, VerdictDeny)
 	row.name(verdicts)
-	if seen := a.settled(ctx); seen != "" {
-		return "the client got no answer, but " + seen
+	if seen := a.settled(ctx); seen.came() {
+		return "the client got no answer, but " + seen.String()
 	}
 	if found {
 		return ""
@@ -120,8 +126,8 @@ func (a *attempt) judgeLost(ctx context.Context) string {
 	if a.result.Outcome == traffic.Answered {
 		return "the server answered it"
 	}
-	if seen := a.settled(ctx); seen != "" {
-		return "the client got no answer, but " + seen
+	if seen := a.settled(ctx); seen.came() {
+		return "the client got no answer, but " + seen.String()
 	}
 	return ""
 }
@@ -165,7 +171,7 @@ func (a *attempt) noVerdict(verdicts []Verdict, what, kind, verb string) string 
 }
 
 // settled watches the server until what is on its way must have arrived, and says what arrived.
-func (a *attempt) settled(ctx context.Context) string {
+func (a *attempt) settled(ctx context.Context) arrival {
 	last := a.result.Start.Add(a.result.Elapsed)
 	sleep(ctx, time.Until(last.Add(a.run.timeouts.Settle)))
 	return a.reached(a.run.world.Records(a.start))
@@ -179,8 +185,8 @@ func (a *attempt) cameLate() string {
 			own = append(own, record)
 		}
 	}
-	if seen := a.reached(own); seen != "" {
-		return "it was held back at first, but later " + seen
+	if seen := a.reached(own); seen.came() {
+		return "it was held back at first, but later " + seen.String()
 	}
 	return ""
 }

@@ -80,21 +80,27 @@ func (s *Scenario) files() []namedFile {
 	for i, m := range s.Manifests {
 		files = append(files, namedFile{name: m, path: fmt.Sprintf("manifests[%d]", i)})
 	}
-	for i, step := range s.Steps {
-		if step.Apply != nil {
-			files = append(files, namedFile{name: step.Apply.File, path: fmt.Sprintf("steps[%d].apply.file", i), line: step.Line})
-		}
+	for i := range s.Steps {
+		step := &s.Steps[i]
+		files = append(files, filesOf(step.Apply, step.Delete, step.path, step.Line)...)
 		if step.Connection == nil {
 			continue
 		}
 		for j, r := range step.Connection.Requests {
-			if r.Apply != nil {
-				path := fmt.Sprintf("steps[%d].connection.requests[%d].apply.file", i, j)
-				files = append(files, namedFile{name: r.Apply.File, path: path, line: r.Line})
-			}
+			files = append(files, filesOf(r.Apply, r.Delete, fmt.Sprintf("%s.connection.requests[%d]", step.path, j), r.Line)...)
 		}
 	}
 	return files
+}
+
+func filesOf(a *Apply, d *Delete, path string, line int) []namedFile {
+	switch {
+	case a != nil:
+		return []namedFile{{name: a.File, path: path + ".apply.file", line: line}}
+	case d != nil:
+		return []namedFile{{name: d.File, path: path + ".delete.file", line: line}}
+	}
+	return nil
 }
 
 // scenario reads the document.
@@ -119,7 +125,11 @@ func (d *decoder) scenario(n *yaml.Node, path string) *Scenario {
 		"nodes":    func(n *yaml.Node, path string) { s.Nodes = d.integer(n, path, 1, 16) },
 		"timeouts": func(n *yaml.Node, path string) { s.Timeouts = d.timeouts(n, path) },
 		"steps": func(n *yaml.Node, path string) {
-			d.list(n, path, func(n *yaml.Node, path string) { s.Steps = append(s.Steps, d.step(n, path, dir)) })
+			d.list(n, path, func(n *yaml.Node, path string) {
+				for _, each := range d.expand(n, path) {
+					s.Steps = append(s.Steps, d.step(each, path, dir))
+				}
+			})
 			if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
 				d.fault(n, path, "is empty; without a step nothing is shown")
 			}

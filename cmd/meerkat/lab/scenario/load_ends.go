@@ -69,13 +69,14 @@ func parseTarget(s string) (Target, bool) {
 
 // expectation gives the readers of what should become of a request.
 func (d *decoder) expectation(e *Expectation) fields {
-	by := func(n *yaml.Node, path string) { e.By = d.policies(n, path) }
+	by := func(n *yaml.Node, path string) { e.By = d.names(n, path, "policy") }
 	return fields{
 		"expect": func(n *yaml.Node, path string) {
 			e.Expect = Expect(d.oneOf(n, path, string(Allow), string(Deny), string(Audit), string(Lost), string(Any)))
 		},
 		"deniedBy":  func(n *yaml.Node, path string) { by(n, path); d.goesWith(n, path, e, Deny) },
 		"auditedBy": func(n *yaml.Node, path string) { by(n, path); d.goesWith(n, path, e, Audit) },
+		"servedBy":  func(n *yaml.Node, path string) { e.ServedBy = d.names(n, path, "Pod") },
 		"status":    func(n *yaml.Node, path string) { e.Status = d.integer(n, path, 100, 599) },
 	}
 }
@@ -98,20 +99,22 @@ func (d *decoder) checkExpectation(n *yaml.Node, path string, e Expectation, sha
 		d.fault(n, join(path, "expect"), "any is for requests that share a connection with others; alone it would show nothing")
 	case e.Status != 0 && e.Expect != Allow && e.Expect != Audit:
 		d.fault(n, join(path, "status"), "goes with expect: allow and expect: audit only")
+	case len(e.ServedBy) > 0 && e.Expect != Allow && e.Expect != Audit:
+		d.fault(n, join(path, "servedBy"), "goes with expect: allow and expect: audit only")
 	}
 }
 
-// policies reads one policy or a list of them.
-func (d *decoder) policies(n *yaml.Node, path string) []string {
+// names reads the name of one object or a list of them.
+func (d *decoder) names(n *yaml.Node, path, kind string) []string {
 	if n.Kind == yaml.SequenceNode {
 		var all []string
-		d.list(n, path, func(n *yaml.Node, path string) { all = append(all, d.policies(n, path)...) })
+		d.list(n, path, func(n *yaml.Node, path string) { all = append(all, d.names(n, path, kind)...) })
 		return all
 	}
 	s := d.text(n, path)
 	namespace, name, found := strings.Cut(s, "/")
 	if !found || namespace == "" || name == "" || strings.Contains(name, "/") {
-		d.fault(n, path, "%q is no policy: write NAMESPACE/NAME, or a list of them", s)
+		d.fault(n, path, "%q is no %s: write NAMESPACE/NAME, or a list of them", s, kind)
 	}
 	return []string{s}
 }

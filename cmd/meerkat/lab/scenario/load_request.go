@@ -27,7 +27,9 @@ func (d *decoder) requests(n *yaml.Node, path, dir string, kinds ...string) []Re
 			"grpc":   func(n *yaml.Node, path string) { r.HTTP = d.grpcRequest(n, path) },
 			"raw":    func(n *yaml.Node, path string) { r.Raw = d.segment(n, path) },
 			"apply":  func(n *yaml.Node, path string) { r.Apply = d.apply(n, path, dir) },
+			"delete": func(n *yaml.Node, path string) { r.Delete = (*Delete)(d.apply(n, path, dir)) },
 			"engine": func(n *yaml.Node, path string) { r.Engine = d.engine(n, path) },
+			"probe":  func(n *yaml.Node, path string) { r.Probe = d.probe(n, path) },
 		}
 		for name := range members {
 			if !slices.Contains(kinds, name) {
@@ -38,7 +40,7 @@ func (d *decoder) requests(n *yaml.Node, path, dir string, kinds ...string) []Re
 		d.exactlyOne(n, path, members)
 		switch {
 		case r.isAction() && (r.Expect != "" || r.byFor != ""):
-			d.fault(n, join(path, "expect"), "goes with a request only: apply and engine are done, or fail")
+			d.fault(n, join(path, "expect"), "goes with a request only: apply, delete and engine are done, or fail, and a probe has its own")
 		case !r.isAction() && r.Expect == "" && n.Kind == yaml.MappingNode:
 			d.fault(n, join(path, "expect"), "is required")
 		}

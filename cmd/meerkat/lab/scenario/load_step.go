@@ -10,7 +10,7 @@ import (
 
 // step reads one step: its kind and what goes with any kind.
 func (d *decoder) step(n *yaml.Node, path, dir string) Step {
-	s := Step{Line: n.Line, Repeat: 1}
+	s := Step{Line: n.Line, path: path, Repeat: 1}
 	kinds := fields{
 		"probe":      func(n *yaml.Node, path string) { s.Probe = d.probe(n, path) },
 		"connection": func(n *yaml.Node, path string) { s.Connection = d.connection(n, path, dir) },
@@ -19,19 +19,26 @@ func (d *decoder) step(n *yaml.Node, path, dir string) Step {
 		"tls":        func(n *yaml.Node, path string) { s.TLS = d.tls(n, path) },
 		"dns":        func(n *yaml.Node, path string) { s.DNS = d.dns(n, path) },
 		"apply":      func(n *yaml.Node, path string) { s.Apply = d.apply(n, path, dir) },
+		"delete":     func(n *yaml.Node, path string) { s.Delete = (*Delete)(d.apply(n, path, dir)) },
 		"engine":     func(n *yaml.Node, path string) { s.Engine = d.engine(n, path) },
 		"exec":       func(n *yaml.Node, path string) { s.Exec = d.exec(n, path) },
 	}
 	all := fields{
-		"name":   func(n *yaml.Node, path string) { s.Name = d.text(n, path) },
-		"repeat": func(n *yaml.Node, path string) { s.Repeat = d.integer(n, path, 1, 1000) },
-		"within": func(n *yaml.Node, path string) { s.Within = d.duration(n, path) },
+		"name":      func(n *yaml.Node, path string) { s.Name = d.text(n, path) },
+		"repeat":    func(n *yaml.Node, path string) { s.Repeat = d.integer(n, path, 1, 1000) },
+		"within":    func(n *yaml.Node, path string) { s.Within = d.duration(n, path) },
+		"cell":      func(n *yaml.Node, path string) { s.Cell = d.cell(n, path) },
+		"endpoints": func(n *yaml.Node, path string) { s.Endpoints = d.integer(n, path, 1, 100) },
 	}
 	maps.Copy(all, kinds)
 	d.object(n, path, all)
 	d.exactlyOne(n, path, kinds)
 	if s.Repeat > 1 && s.Within > 0 {
 		d.fault(n, path, "repeat and within exclude each other: repeat wants every run to do as expected, within only the last")
+	}
+	if s.Endpoints > 0 && s.Repeat < max(2, s.Endpoints) {
+		d.fault(n, join(path, "endpoints"), "goes with repeat, which says how often at most it is tried: write repeat: %d or more",
+			max(2, s.Endpoints))
 	}
 	return s
 }
@@ -59,10 +66,15 @@ func (d *decoder) exactlyOne(n *yaml.Node, path string, members fields) {
 func (d *decoder) ends(e *Ends) fields {
 	return fields{
 		"from": func(n *yaml.Node, path string) { e.From = d.place(n, path) },
-		"to":   func(n *yaml.Node, path string) { e.To = d.target(n, path) },
+		"to": func(n *yaml.Node, path string) {
+			nth := e.To.Nth
+			e.To = d.target(n, path)
+			e.To.Nth = nth
+		},
 		"family": func(n *yaml.Node, path string) {
 			e.Family = Family(d.oneOf(n, path, string(IPv4), string(IPv6)))
 		},
+		"address": func(n *yaml.Node, path string) { e.To.Nth = d.integer(n, path, 1, 1000) },
 	}
 }
 
@@ -73,6 +85,14 @@ func merge(all ...fields) fields {
 		maps.Copy(merged, f)
 	}
 	return merged
+}
+
+func (d *decoder) cell(n *yaml.Node, path string) (c Cell) {
+	d.object(n, path, fields{
+		"row":    func(n *yaml.Node, path string) { c.Row = d.nonEmpty(n, path, "name the row") },
+		"column": func(n *yaml.Node, path string) { c.Column = d.nonEmpty(n, path, "name the column") },
+	}, "row", "column")
+	return c
 }
 
 func (d *decoder) probe(n *yaml.Node, path string) *Probe {
@@ -89,7 +109,7 @@ func (d *decoder) connection(n *yaml.Node, path, dir string) *Connection {
 	d.object(n, path, merge(d.ends(&c.Ends), fields{
 		"pipelined": func(n *yaml.Node, path string) { c.Pipelined = d.boolean(n, path) },
 		"requests": func(n *yaml.Node, path string) {
-			c.Requests = d.requests(n, path, dir, "http", "raw", "apply", "engine")
+			c.Requests = d.requests(n, path, dir, "http", "raw", "apply", "delete", "engine", "probe")
 		},
 	}), "from", "to", "requests")
 	if c.Pipelined && slices.ContainsFunc(c.Requests, func(r Request) bool { return r.Raw != nil || r.isAction() }) {

@@ -66,9 +66,10 @@ func TestParse(t *testing.T) {
 func TestLoad(t *testing.T) {
 	_, err := scenario.Load("testdata/whole.in.yaml")
 	faults, ok := errors.AsType[scenario.Faults](err)
-	if !ok || len(faults) != 4 || !strings.Contains(err.Error(), "whole.in.yaml: manifests[0]: the file cannot be read") ||
+	if !ok || len(faults) != 6 || !strings.Contains(err.Error(), "whole.in.yaml: manifests[0]: the file cannot be read") ||
 		!strings.Contains(err.Error(), "whole.in.yaml:15: steps[2].connection.requests[2].apply.file") ||
-		!strings.Contains(err.Error(), "whole.in.yaml:28: steps[10].apply.file") {
+		!strings.Contains(err.Error(), "whole.in.yaml:28: steps[10].apply.file") ||
+		!strings.Contains(err.Error(), "whole.in.yaml:43: steps[16].connection.requests[0].delete.file") {
 		t.Errorf("got %v, want a fault for each missing file", err)
 	}
 	if _, err := scenario.Load("testdata/none.yaml"); !errors.Is(err, os.ErrNotExist) {

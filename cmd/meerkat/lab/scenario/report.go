@@ -41,6 +41,10 @@ type Row struct {
 	Direction string   `json:"direction,omitempty"`
 	Why       []string `json:"why,omitempty"`
 
+	// Server is the Pod that answered ("namespace/name"); empty when none did.
+	Server string `json:"server,omitempty"`
+	// Cell is the step's place in the matrix.
+	Cell Cell `json:"cell,omitzero"`
 	// Elapsed is how long the client waited until it knew.
 	Elapsed time.Duration `json:"-"`
 	// Times is how many times the step was done.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,7 +61,7 @@ func (r *runner) step(ctx context.Context, i int) {
 	name := s.title(rows)
 	for n, row := range rows {
 		row.Step, row.Index, row.Line, row.First = name, i+1, s.Line, n == 0
-		row.Passed = row.Problem == ""
+		row.Passed, row.Cell = row.Problem == "", s.Cell
 	}
 	r.done = append(r.done, rows)
 	r.tell(i+1, name, rows, time.Since(start))
@@ -67,14 +70,26 @@ func (r *runner) step(ctx context.Context, i int) {
 // repeat does a step as often as it asks, and gives the rows of the last time, or of the first that went wrong.
 func (r *runner) repeat(ctx context.Context, s *Step) []*judged {
 	deadline := time.Now().Add(s.Within)
+	servers := map[string]bool{}
 	for n := 1; ; n++ {
 		rows := r.once(ctx, s)
 		wrong := false
 		for _, row := range rows {
 			row.Times = n
 			wrong = wrong || row.Problem != ""
+			if row.Server != "" {
+				servers[row.Server] = true
+			}
 		}
 		again := n < s.Repeat && !wrong
+		if s.Endpoints > 0 && !wrong {
+			again = again && (s.Endpoints == 1 || len(servers) < s.Endpoints)
+			if (!again || s.Endpoints == 1) && len(servers) != s.Endpoints {
+				rows[0].Problem = fmt.Sprintf("answered by %s, and not by %d different Pods",
+					strings.Join(slices.Sorted(maps.Keys(servers)), ", "), s.Endpoints)
+				again = false
+			}
+		}
 		if s.Within > 0 {
 			again = wrong && time.Now().Before(deadline)
 		}
@@ -100,6 +115,8 @@ func (r *runner) once(ctx context.Context, s *Step) []*judged {
 		return r.dns(ctx, s.DNS)
 	case s.Apply != nil:
 		return r.apply(ctx, s.Apply)
+	case s.Delete != nil:
+		return r.delete(ctx, s.Delete)
 	case s.Engine != nil:
 		return r.engine(ctx, s.Engine)
 	case s.Exec != nil:
@@ -148,7 +165,8 @@ func (s *Step) title(rows []*judged) string {
 		set  bool
 	}{
 		{"probe", s.Probe != nil}, {"connection", s.Connection != nil}, {"raw", s.Raw != nil}, {"http2", s.HTTP2 != nil},
-		{"tls", s.TLS != nil}, {"dns", s.DNS != nil}, {"apply", s.Apply != nil}, {"engine", s.Engine != nil}, {"exec", s.Exec != nil},
+		{"tls", s.TLS != nil}, {"dns", s.DNS != nil}, {"apply", s.Apply != nil},
+		{"delete", s.Delete != nil}, {"engine", s.Engine != nil}, {"exec", s.Exec != nil},
 	}
 	for _, k := range kinds {
 		if k.set && len(rows) > 0 && rows[0].Request != "" {

@@ -10,9 +10,17 @@ import (
 )
 
 func (r *runner) apply(ctx context.Context, a *Apply) []*judged {
-	row := &judged{Row: Row{Request: "apply " + filepath.Base(a.File), Expected: "programmed", Got: "programmed"}}
+	return change(ctx, "apply", r.world.Apply, a.File)
+}
+
+func (r *runner) delete(ctx context.Context, d *Delete) []*judged {
+	return change(ctx, "delete", r.world.Delete, d.File)
+}
+
+func change(ctx context.Context, verb string, do func(context.Context, string) error, file string) []*judged {
+	row := &judged{Row: Row{Request: verb + " " + filepath.Base(file), Expected: "programmed", Got: "programmed"}}
 	start := time.Now()
-	if err := r.world.Apply(ctx, a.File); err != nil {
+	if err := do(ctx, file); err != nil {
 		row.Got, row.Problem = "error", err.Error()
 	}
 	row.Elapsed = time.Since(start)

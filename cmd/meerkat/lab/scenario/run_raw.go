@@ -19,7 +19,7 @@ type solitary struct {
 	send   func(context.Context, *traffic.Conn) traffic.Result
 	asked  asked
 	// reached makes attempt.reached; since is when the connection began.
-	reached func(since time.Time) func([]traffic.Record) string
+	reached func(since time.Time) func([]traffic.Record) arrival
 }
 
 func (r *runner) solitary(ctx context.Context, s solitary) []*judged {
@@ -54,7 +54,7 @@ func (r *runner) raw(ctx context.Context, raw *Raw) []*judged {
 		send: func(ctx context.Context, conn *traffic.Conn) traffic.Result {
 			return conn.Raw(ctx, raw.Segments, raw.Gap)
 		},
-		reached: func(since time.Time) func([]traffic.Record) string {
+		reached: func(since time.Time) func([]traffic.Record) arrival {
 			return bytesReached(sent, since, raw.AllowedRequests)
 		},
 	}
@@ -74,7 +74,7 @@ func (r *runner) tls(ctx context.Context, t *TLS) []*judged {
 			return conn.TLS(ctx, t.ServerName, traffic.HTTPRequest{})
 		},
 		asked: asked{serverName: t.ServerName},
-		reached: func(since time.Time) func([]traffic.Record) string {
+		reached: func(since time.Time) func([]traffic.Record) arrival {
 			return helloReached(t.ServerName, since)
 		},
 	}

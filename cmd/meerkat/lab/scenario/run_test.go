@@ -52,6 +52,11 @@ const (
 	apply      = `- apply: {file: /x/policy2.yaml}`
 	engine     = `- engine: {signal: KILL}`
 	acting     = `- connection: {` + ends + `, requests: [{http: {path: /public/a}, expect: allow}, {apply: {file: /x/policy3.yaml}}, {engine: {signal: STOP}}, {http: {path: /admin}, expect: deny}]}`
+	remove     = `- delete: {file: /x/pods.yaml}`
+	meanwhile  = `- connection: {` + ends + `, requests: [{http: {path: /public/a}, expect: allow}, {delete: {file: /x/pod.yaml}}, {probe: {` + ends + `, http: {path: /public/b}, expect: allow, servedBy: shop/web}}, {http: {path: /admin}, expect: deny}]}`
+	otherPod   = `- probe: {` + ends + `, http: {path: /public/a}, expect: allow, servedBy: [shop/a, shop/b]}`
+	stays      = `- {repeat: 3, endpoints: 1, probe: {` + ends + `, http: {path: /public/a}, expect: allow}}`
+	spreads    = `- {repeat: 3, endpoints: 2, probe: {` + ends + `, http: {path: /public/a}, expect: allow}}`
 	exec       = `- exec: {pod: shop/client, command: [curl, x], exitCode: 1, stdout: second}`
 )
 
@@ -79,6 +84,7 @@ func TestRunAsExpected(t *testing.T) {
 		steps := []string{
 			allowProbe, denyProbe, auditProbe, lostProbe, keepAlive, sameTwice, pipelined, allowRaw, splitRaw, secondRaw, otherRaw,
 			oneByOne, concurrent, allAtOnce, upgrade, allowTLS, denyTLS, dnsThree, websocket, repeated, apply, engine, exec, acting,
+			remove, meanwhile, stays,
 		}
 		report := run(t, w, strings.Join(steps, "\n"))
 		for _, p := range problems(report) {
@@ -87,7 +93,8 @@ func TestRunAsExpected(t *testing.T) {
 		if !report.Passed() || report.ExitCode() != 0 {
 			t.Error("the report says that it went otherwise")
 		}
-		want := []string{"apply /x/policy2.yaml", "signal KILL", "exec shop/client curl x", "apply /x/policy3.yaml", "signal STOP"}
+		want := []string{"apply /x/policy2.yaml", "signal KILL", "exec shop/client curl x", "apply /x/policy3.yaml", "signal STOP",
+			"delete /x/pods.yaml", "delete /x/pod.yaml"}
 		if diff := cmp.Diff(want, w.done); diff != "" {
 			t.Error(diff)
 		}
@@ -149,6 +156,9 @@ func TestRunOtherwise(t *testing.T) {
 		{"query without event", wrongs{silent: true}, dnsThree, []string{"no deny event names a policy"}},
 		{"after the upgrade passes", wrongs{passAll: true}, websocket, []string{"received"}},
 		{"one of several", wrongs{dropAll: true}, repeated, []string{"no answer reached the client"}},
+		{"another Pod", wrongs{}, otherPod, []string{"shop/web received the request, and not shop/a or shop/b"}},
+		{"only one Pod", wrongs{}, spreads, []string{"answered by shop/web, and not by 2 different Pods"}},
+		{"no Pod", wrongs{dropAll: true}, stays, []string{"no answer reached the client"}},
 		{"the same request, allowed and then denied", wrongs{denyRepeat: true}, allowedOnce, nil},
 		{"the same request, allowed twice", wrongs{}, allowedOnce, []string{"the server answered it"}},
 		{"the same request, passed in the end", wrongs{denyRepeat: true, late: 130 * time.Millisecond}, allowedOnce, []string{"received the request"}},

@@ -44,15 +44,21 @@ func (r *runner) connection(ctx context.Context, c *Connection) []*judged {
 }
 
 // isAction tells that something other than sending is done in a request's place.
-func (r Request) isAction() bool { return r.Apply != nil || r.Engine != nil }
+func (r Request) isAction() bool {
+	return r.Apply != nil || r.Delete != nil || r.Engine != nil || r.Probe != nil
+}
 
 // action does what stands in a request's place; nil when it is a request.
 func (r *runner) action(ctx context.Context, request Request) []*judged {
 	switch {
 	case request.Apply != nil:
 		return r.apply(ctx, request.Apply)
+	case request.Delete != nil:
+		return r.delete(ctx, request.Delete)
 	case request.Engine != nil:
 		return r.engine(ctx, request.Engine)
+	case request.Probe != nil:
+		return r.probe(ctx, request.Probe)
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ const (
 
 // WriteTable writes the table for people, and the summary below it. Where it does not fit into the width, each step gets a heading
 // with its name and its ends, and then the widest columns are shortened; but never what says why: that gets lines of its own.
+// Steps that name cells are summed up in a matrix.
 func (r *Report) WriteTable(w io.Writer, o TableOptions) error {
 	t := &table{options: o}
 	t.lines = append(t.lines, [cellCount]string{"", "STEP", "FROM", "TO", "REQUEST", "EXPECTED", "GOT", "BY", "MS", "WHY"})
@@ -69,6 +70,9 @@ func (r *Report) WriteTable(w io.Writer, o TableOptions) error {
 		}
 	}
 	out.WriteByte('\n')
+	if matrix := NewMatrix(r).String(); matrix != "" {
+		out.WriteString(matrix + "\n")
+	}
 	paint := green
 	if !r.Passed() {
 		paint = red

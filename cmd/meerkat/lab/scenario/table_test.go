@@ -36,6 +36,15 @@ func exampleReport(failed bool) *scenario.Report {
 	return r
 }
 
+// matrixReport has cells, one of which went wrong, and one that nothing was tried in.
+func matrixReport() *scenario.Report {
+	r := exampleReport(true)
+	for i, cell := range []scenario.Cell{{Row: "Pod IP", Column: "IPv4"}, {Row: "Pod IP", Column: "IPv6"}, {Row: "Pod IP", Column: "IPv6"}, {Row: "headless", Column: "IPv4"}} {
+		r.Rows[i].Cell = cell
+	}
+	return r
+}
+
 func TestTable(t *testing.T) {
 	for name, c := range map[string]struct {
 		report  *scenario.Report
@@ -45,6 +54,7 @@ func TestTable(t *testing.T) {
 		"table-narrow": {exampleReport(true), scenario.TableOptions{Width: 100}},
 		"table-tight":  {exampleReport(true), scenario.TableOptions{Width: 60}},
 		"table-color":  {exampleReport(true), scenario.TableOptions{Width: 200, Color: true}},
+		"table-matrix": {matrixReport(), scenario.TableOptions{}},
 		"table-short":  {&scenario.Report{Scenario: "short", Rows: exampleReport(false).Rows[:2]}, scenario.TableOptions{Width: 160}},
 	} {
 		var out bytes.Buffer

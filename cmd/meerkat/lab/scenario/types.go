@@ -44,10 +44,16 @@ type Step struct {
 	Name string
 	// Line is where it stands in the file.
 	Line int
+	path string // steps[2]
 	// Repeat is how many times it is done, at least 1; all of them must do as expected.
 	Repeat int
 	// Within, when set, is how long the step is tried again until it does as expected.
 	Within time.Duration
+	// Endpoints, when set, is how many different servers must answer over all repeats. With 1 all of them must go to one; with
+	// more the step is repeated until that many have answered.
+	Endpoints int
+	// Cell is where the step stands in the report's matrix; its zero value: nowhere.
+	Cell Cell
 
 	Probe      *Probe
 	Connection *Connection
@@ -56,8 +62,15 @@ type Step struct {
 	TLS        *TLS
 	DNS        *DNS
 	Apply      *Apply
+	Delete     *Delete
 	Engine     *Engine
 	Exec       *Exec
+}
+
+// Cell names a place in a report's matrix.
+type Cell struct {
+	Row    string `json:"row,omitempty"`
+	Column string `json:"column,omitempty"`
 }
 
 // Expect is what should become of a request.
@@ -85,6 +98,8 @@ type Expectation struct {
 	By []string
 	// Status is the HTTP status that an allowed request is answered with; 0: 200, or 101 for an upgrade.
 	Status int
+	// ServedBy are the Pods ("namespace/name") one of which must have answered an allowed request; empty: any.
+	ServedBy []string
 
 	// byFor is the expectation that By was written for.
 	byFor Expect
@@ -121,6 +136,8 @@ type Target struct {
 	Address string
 	// Port is a number, or the name that the Service or the Pod's container gives it.
 	Port string
+	// Nth is which of a headless Service's addresses is meant, as DNS lists them, from 1; 0 stands for 1.
+	Nth int
 }
 
 func (t Target) String() string {
@@ -148,9 +165,11 @@ type Request struct {
 	HTTP traffic.HTTPRequest
 	// Raw, in a Connection, are bytes to send in HTTP's place, in one segment.
 	Raw []byte
-	// Apply or Engine, in a Connection, is done in a request's place, while the connection stays open.
+	// Apply, Delete, Engine or Probe, in a Connection, is done in a request's place, while the connection stays open.
 	Apply  *Apply
+	Delete *Delete
 	Engine *Engine
+	Probe  *Probe
 	Expectation
 	Line int
 }
@@ -213,6 +232,11 @@ type DNSQuery struct {
 // Apply changes objects.
 type Apply struct {
 	File string // absolute or relative to the working directory
+}
+
+// Delete takes objects away.
+type Delete struct {
+	File string // absolute or relative to the working directory; of its objects only kind and name matter
 }
 
 // Engine sends a signal to the engines.

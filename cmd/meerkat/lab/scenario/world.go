@@ -29,6 +29,8 @@ type World interface {
 	Verdicts(since time.Time) []Verdict
 	// Apply changes objects as `kubectl apply -f file` would, and returns when what they ask for is in force on all nodes.
 	Apply(ctx context.Context, file string) error
+	// Delete takes objects away as `kubectl delete -f file` would, and returns when that is in force on all nodes.
+	Delete(ctx context.Context, file string) error
 	// Signal sends KILL, STOP or CONT to the engines.
 	Signal(ctx context.Context, signal string) error
 	// Exec runs a program in a Pod's network namespace, with a hosts file for its Services. The error is for a program that

@@ -337,6 +337,8 @@ func (w *world) did(what string) error {
 
 func (w *world) Apply(_ context.Context, file string) error { return w.did("apply " + file) }
 
+func (w *world) Delete(_ context.Context, file string) error { return w.did("delete " + file) }
+
 func (w *world) Signal(_ context.Context, signal string) error { return w.did("signal " + signal) }
 
 func (w *world) Exec(_ context.Context, pod types.NamespacedName, command []string) (scenario.ExecResult, error) {

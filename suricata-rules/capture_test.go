@@ -67,19 +67,23 @@ func (e endpoint) write(toServer bool, transport gopacket.SerializableLayer, pay
 		ip.Protocol = layers.IPProtocolUDP
 		_ = l.SetNetworkLayerForChecksum(ip)
 	}
+	return e.c.add(eth, &layers.Dot1Q{VLANIdentifier: e.vlan, Type: layers.EthernetTypeIPv4}, ip, transport, gopacket.Payload(payload))
+}
+
+// add adds one packet and returns its number, from 1.
+func (c *capture) add(parts ...gopacket.SerializableLayer) int {
+	c.t.Helper()
 	buf := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, eth,
-		&layers.Dot1Q{VLANIdentifier: e.vlan, Type: layers.EthernetTypeIPv4}, ip, transport, gopacket.Payload(payload))
-	if err != nil {
-		e.c.t.Fatal(err)
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
+		c.t.Fatal(err)
 	}
 	data := buf.Bytes()
-	at := time.Unix(1_700_000_000, 0).Add(time.Duration(e.c.packets) * 100 * time.Microsecond)
-	if err := e.c.w.WritePacket(gopacket.CaptureInfo{Timestamp: at, CaptureLength: len(data), Length: len(data)}, data); err != nil {
-		e.c.t.Fatal(err)
+	at := time.Unix(1_700_000_000, 0).Add(time.Duration(c.packets) * 100 * time.Microsecond)
+	if err := c.w.WritePacket(gopacket.CaptureInfo{Timestamp: at, CaptureLength: len(data), Length: len(data)}, data); err != nil {
+		c.t.Fatal(err)
 	}
-	e.c.packets++
-	return e.c.packets
+	c.packets++
+	return c.packets
 }
 
 // udp adds one datagram; all of an endpoint's go out by one socket.

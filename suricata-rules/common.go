@@ -22,6 +22,7 @@ func common(sets []RuleSet) Compiled {
 	c.anomalies("http1", "http", http1Anomalies)
 	c.anomalies("http2", "http2", http2Anomalies)
 	c.anomalies("tls", "tls", tlsAnomalies)
+	c.fragments()
 	return c.out
 }
 

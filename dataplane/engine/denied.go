@@ -47,6 +47,9 @@ func decodeDenied(data []byte) (DeniedPacket, bool) {
 	d := DeniedPacket{Number: binary.BigEndian.Uint32(data[2:]), Time: time.Now(), SrcMAC: slices.Clone(data[6:12])}
 	packet := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 
+	if laterFragment(packet) {
+		return DeniedPacket{}, false // its first one is reported
+	}
 	var src, dst []byte
 	var protocol layers.IPProtocol
 	switch ip := packet.NetworkLayer().(type) {
@@ -75,6 +78,17 @@ func decodeDenied(data []byte) (DeniedPacket, bool) {
 	d.Src, d.Dst = netip.AddrPortFrom(from.Unmap(), srcPort), netip.AddrPortFrom(to.Unmap(), dstPort)
 	d.Proto = protocolName(protocol)
 	return d, true
+}
+
+func laterFragment(p gopacket.Packet) bool {
+	switch ip := p.NetworkLayer().(type) {
+	case *layers.IPv4:
+		return ip.FragOffset > 0
+	case *layers.IPv6:
+		f, ok := p.Layer(layers.LayerTypeIPv6Fragment).(*layers.IPv6Fragment)
+		return ok && f.FragmentOffset > 0
+	}
+	return false
 }
 
 func deniedTCP(h *layers.TCP) *DeniedTCP {

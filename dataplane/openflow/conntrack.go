@@ -15,8 +15,9 @@ var (
 //
 // Fragments go with their protocol over IPv4: conntrack puts them to their first one, in userspace one by one, in the kernel
 // as one packet. Over IPv6 Open vSwitch does not know the protocol of later fragments, so that all first ones must go there, too.
-// In userspace every fragment of a packet must take the same way, or conntrack waits for the others: hence the special cases below.
-// One thing does not work there: a governed UDP connection whose very first datagram comes in fragments.
+// In userspace every fragment of a packet must take the same way, or conntrack waits for the others: hence the special cases below
+// and in NewConnection. One thing does not work there: a UDP connection whose very first datagram comes in fragments, and to an
+// address of which not all ports have one verdict. Such datagrams are dropped, until one comes in one piece.
 func (r *renderer) conntrack() {
 	c := cookie(featurePipeline, 0)
 	for _, t := range transports {

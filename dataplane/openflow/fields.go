@@ -143,6 +143,7 @@ const (
 	priorityEpoch         = 200 // ConntrackState: judged by the present epoch
 	priorityBackwards     = 300 // NewConnection: a reply that would open a connection
 	priorityUngoverned    = 250 // NewConnection
+	priorityFragmentUDP   = 210 // fragments of UDP: NewConnection, ServiceLB, PeerPort, PortVerdict
 	priorityFragment      = 200 // NewConnection
 	priorityOwnEndpoint   = 300 // ServiceLB: the client is an endpoint itself
 	priorityService       = 200 // ServiceLB

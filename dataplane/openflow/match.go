@@ -14,6 +14,7 @@ type match struct {
 	ctState           string
 	ctMark            masked
 	ctEpoch           masked
+	ctProto           int
 	proto             string
 	regs              [16]masked
 	inPort            uint32
@@ -69,6 +70,9 @@ func ctMark(bits uint32) condition {
 	return func(m *match) { m.ctMark.value |= bits; m.ctMark.mask |= bits }
 }
 
+// ctMarkClear matches bits of the connection's mark that must not be set.
+func ctMarkClear(bits uint32) condition { return func(m *match) { m.ctMark.mask |= bits } }
+
 // ctEpoch matches the epoch in the connection's label.
 func ctEpoch(epoch uint32) condition {
 	return func(m *match) { m.ctEpoch = masked{epoch, ^uint32(0)} }
@@ -102,6 +106,16 @@ func firstFragment(m *match) { m.fragment = "first" }
 
 func laterFragment(m *match) { m.fragment = "later" }
 
+// fragmentUDP matches fragments of UDP that conntrack has put together. It tells their protocol, but not their port, which Open
+// vSwitch takes from no fragment, not even the first.
+func fragmentUDP(m *match) {
+	m.fragment = "yes"
+	m.ctProto = 17
+	if m.ctState == "" {
+		m.ctState = "-inv+trk" // without -inv, Open vSwitch lets no flow use what conntrack tells
+	}
+}
+
 func icmpType(t int) condition { return func(m *match) { m.icmpType = t } }
 
 func tpSrc(p portMask) condition { return func(m *match) { m.tpSrc = p.masked() } }
@@ -125,6 +139,9 @@ func (m *match) String() string {
 	add("ct_mark", m.ctMark.full(0xffffffff, hexadecimal))
 	if m.ctEpoch.mask != 0 {
 		add("ct_label", epochLabel(m.ctEpoch.value))
+	}
+	if m.ctProto != 0 {
+		add("ct_nw_proto", strconv.Itoa(m.ctProto))
 	}
 	if m.proto != "" {
 		parts = append(parts, m.proto)

@@ -18,6 +18,12 @@ func (r *renderer) newConnection() {
 	c := cookie(featurePipeline, 0)
 	r.b.add(tableNewConnection, priorityUngoverned, c, "Connections in a direction that is not governed.",
 		newMatch(is(fieldGroup, 0)), gotoTable(tableCommit))
+	for _, f := range ipFamilies {
+		r.b.add(tableNewConnection, priorityFragmentUDP, c, "Fragments of datagrams that a governed Pod sends.",
+			newMatch(proto(f), ctMarkClear(markNATed), fragmentUDP, is(fieldSource, sourcePod)), gotoTable(tableServiceLB))
+		r.b.add(tableNewConnection, priorityFragmentUDP-1, c, "Fragments of datagrams to a governed Pod.",
+			newMatch(proto(f), ctMarkClear(markNATed), fragmentUDP), gotoTable(tablePeerPort))
+	}
 	r.b.add(tableNewConnection, priorityFragment, c, "Later fragments of a connection that is not judged yet: they have no ports.",
 		newMatch(proto("ip"), laterFragment), drop)
 	r.b.add(tableNewConnection, priorityFragment, c, "The same over IPv6, which may be a ping's. Without their first one they are of no use.",

@@ -116,6 +116,36 @@ func TestFragments(t *testing.T) {
 			t.Errorf("%s: the long answer has %d bytes", to, len(answer))
 		}
 	}
+	// A connection may begin with them where all ports of the peer have one verdict, and to a Service.
+	all := l4(plan.UDP, 1, plan.Allow)
+	all.EndPort = 65535
+	w.group("all", plan.Egress, 100, [][]plan.PortVerdict{{all}})
+	w.group("none", plan.Egress, 100, [][]plan.PortVerdict{{l4(plan.TCP, 8080, plan.Deny)}})
+	w.group("some", plan.Egress, 100, [][]plan.PortVerdict{{l4(plan.UDP, 8080, plan.Allow), l4(plan.UDP, 8081, plan.Deny)}})
+	for i, group := range []string{"all", "none", "some"} {
+		pod := w.pod(3+i, "", group)
+		w.apply()
+		for _, to := range []string{"10.96.0.10:80", "[fd00:96::10]:80", "10.2.0.3:8080", "[fd00:2::3]:8080"} {
+			if group == "some" && !strings.Contains(to, "96") {
+				continue
+			}
+			if answer := w.mustAsk(w.dial(pod, "udp", to), long); !strings.HasSuffix(answer, long) {
+				t.Errorf("%s, %s: the first answer has %d bytes", group, to, len(answer))
+			}
+		}
+	}
+	// Elsewhere they must not carry it past the verdict.
+	for _, to := range []string{"10.2.0.3:8081", "[fd00:2::3]:8081"} {
+		c := w.dial(client, "udp", to)
+		for range 2 {
+			if _, err := c.AskWithin(long, 300*time.Millisecond); err == nil {
+				t.Errorf("%s: a denied connection that begins with fragments passes", to)
+			}
+		}
+		if _, err := c.AskWithin("short", 300*time.Millisecond); err == nil {
+			t.Errorf("%s: a denied connection passes after it began with fragments", to)
+		}
+	}
 	// In a direction that is not governed a connection may begin with them.
 	ovstest.Serve(t, client.Netns, netip.MustParseAddrPort("10.1.0.2:7000"))
 	ovstest.Serve(t, client.Netns, netip.MustParseAddrPort("[fd00:1::2]:7000"))

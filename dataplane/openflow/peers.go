@@ -18,6 +18,10 @@ func (r *renderer) peerPort() {
 				newMatch(proto(name)), actions(load(fieldProto, t.number), move(t.dstOfPort, fieldPeerPort.name()), gotoTable(tablePeerClass)))
 		}
 	}
+	for _, f := range ipFamilies {
+		r.b.add(tablePeerPort, priorityFragmentUDP, c, "Fragments of UDP: the port is not known.", newMatch(proto(f), fragmentUDP),
+			actions(load(fieldProto, protoUDP), gotoTable(tablePeerClass)))
+	}
 	r.b.add(tablePeerPort, priorityMiss, c, "Fragments of other protocols over IPv6.", newMatch(), gotoTable(tableDeliver))
 }
 

@@ -68,6 +68,7 @@ type renderer struct {
 	edges     []edge
 	groups    []group
 	endpoints map[netip.AddrPort]uint32
+	udpPorts  map[netip.Addr]int // how many ports a Service's address has
 	denials   *denialNumbers
 }
 

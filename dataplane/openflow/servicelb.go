@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 // only one endpoint can be meant.
 func (r *renderer) serviceLB() {
 	if r.anyEgress() {
+		r.countUDPPorts()
 		taken, seen := map[uint32]bool{}, map[frontend]bool{}
 		for i := range r.plan.Services {
 			r.service(&r.plan.Services[i], taken, seen)
@@ -30,6 +32,25 @@ func (r *renderer) serviceLB() {
 
 func (r *renderer) anyEgress() bool {
 	return slices.ContainsFunc(r.edges, func(e edge) bool { return e.egress != 0 })
+}
+
+// countUDPPorts counts the ports of each Service's address, and drops fragments that may be for any of several.
+func (r *renderer) countUDPPorts() {
+	r.udpPorts = map[netip.Addr]int{}
+	for i := range r.plan.Services {
+		for _, a := range r.plan.Services[i].Addresses {
+			if r.plan.Services[i].Protocol == plan.UDP {
+				r.udpPorts[a]++
+			}
+		}
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(r.udpPorts), netip.Addr.Compare) {
+		if r.udpPorts[a] > 1 {
+			r.b.add(tableServiceLB, priorityFragmentUDP, cookie(featureService, 0),
+				fmt.Sprintf("Fragments of new connections to %s, which may be for any of %d ports.", a, r.udpPorts[a]),
+				newMatch(notYetJudged, proto(family(a)), dstIn(netip.PrefixFrom(a, a.BitLen())), fragmentUDP), drop)
+		}
+	}
 }
 
 // frontend is a place where a Service is reached. When two Services claim one, the first has it.
@@ -58,20 +79,23 @@ func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[
 		}
 		id := r.selectGroup(s, "", endpoints, taken)
 		for _, a := range addresses {
-			r.b.add(tableServiceLB, priorityService, cookie(featureService, id),
+			r.toService(s, a, priorityService, cookie(featureService, id),
 				fmt.Sprintf("New connections to Service %s at %s.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
-				newMatch(toService(s, a), notYetJudged), toGroup(id))
+				toGroup(id), notYetJudged)
 		}
 		r.ownEndpoints(s, addresses, endpoints, taken)
 	}
 }
 
-// toService matches packets to a Service's address and port.
-func toService(s *plan.ServicePort, a netip.Addr) condition {
-	return func(m *match) {
-		proto(shorthand(s.Protocol, a))(m)
-		dstIn(netip.PrefixFrom(a, a.BitLen()))(m)
-		tpDst(s.Port)(m)
+// toService adds a flow for packets to a Service's address and port, and for fragments, whose port is not known, where no
+// other port of the address can be meant.
+func (r *renderer) toService(s *plan.ServicePort, a netip.Addr, priority int, cookie uint64, comment, does string, conditions ...condition) {
+	address := dstIn(netip.PrefixFrom(a, a.BitLen()))
+	r.b.add(tableServiceLB, priority, cookie, comment,
+		newMatch(append(conditions, proto(shorthand(s.Protocol, a)), address, tpDst(s.Port))...), does)
+	if s.Protocol == plan.UDP && r.udpPorts[a] == 1 {
+		r.b.add(tableServiceLB, priority+1, cookie, comment+" (Fragments.)",
+			newMatch(append(conditions, proto(family(a)), address, fragmentUDP)...), does)
 	}
 }
 
@@ -85,9 +109,9 @@ func notYetJudged(m *match) {
 // are judged, by the Service's own address, should somebody answer after all.
 func (r *renderer) leaveToKubeProxy(s *plan.ServicePort, addresses []netip.Addr) {
 	for _, a := range addresses {
-		r.b.add(tableServiceLB, priorityService, cookie(featureService, 0),
+		r.toService(s, a, priorityService, cookie(featureService, 0),
 			fmt.Sprintf("New connections to Service %s at %s, which has no endpoint.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
-			newMatch(toService(s, a), notYetJudged), actions(load(fieldEpoch, epochNone), gotoTable(tableCommit)))
+			actions(load(fieldEpoch, epochNone), gotoTable(tableCommit)), notYetJudged)
 	}
 }
 
@@ -111,10 +135,10 @@ func (r *renderer) ownEndpoints(s *plan.ServicePort, addresses []netip.Addr, end
 			does = actions(append(r.choose(s, endpoints[own], false), gotoTable(tablePeerClass))...)
 		}
 		for _, a := range addresses {
-			r.b.add(tableServiceLB, priorityOwnEndpoint, c,
+			r.toService(s, a, priorityOwnEndpoint, c,
 				fmt.Sprintf("Connections of Pod %s to its own Service %s at %s: to %s.", e.Pod, serviceName(s),
 					netip.AddrPortFrom(a, s.Port), how),
-				newMatch(append(conditions, is(fieldEdge, uint32(e.number)), toService(s, a))...), does)
+				does, append(conditions, is(fieldEdge, uint32(e.number)))...)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package openflow
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
@@ -16,6 +17,7 @@ func (r *renderer) portVerdict() {
 			for _, v := range verdicts {
 				r.verdict(g, class, v)
 			}
+			r.fragmentVerdict(g, class, verdicts)
 		}
 	}
 	r.b.add(tablePortVerdict, priorityMiss, cookie(featurePipeline, 0), "Ports that are not governed.",
@@ -35,6 +37,24 @@ func (r *renderer) verdict(g *group, class int, v plan.PortVerdict) {
 			fmt.Sprintf("%s for %s %s and class %d of group %s.", what, v.Protocol, ports, class, g.Key),
 			newMatch(is(fieldGroup, g.number), is(fieldClass, uint32(class)), is(fieldProto, number), within(fieldPeerPort, mask)),
 			does)
+	}
+}
+
+// fragmentVerdict judges a connection whose first datagram comes in fragments. Unless it is to a Service, its port is not known,
+// so that it can pass only where all ports of the peer have one verdict.
+func (r *renderer) fragmentVerdict(g *group, class int, verdicts []plan.PortVerdict) {
+	udp := slices.DeleteFunc(slices.Clone(verdicts), func(v plan.PortVerdict) bool { return v.Protocol != plan.UDP })
+	if len(udp) == 0 {
+		return // the ports are not governed
+	}
+	c, does, what := cookie(featureGroup, g.number), drop, "Drop"
+	if len(udp) == 1 && udp[0].Port <= 1 && udp[0].EndPort == 65535 {
+		c, does, what = r.act(g, udp[0])
+	}
+	for _, f := range ipFamilies {
+		r.b.add(tablePortVerdict, priorityFragmentUDP, c,
+			fmt.Sprintf("%s for fragments of UDP and class %d of group %s.", what, class, g.Key),
+			newMatch(is(fieldGroup, g.number), is(fieldClass, uint32(class)), is(fieldEndpointChosen, 0), proto(f), fragmentUDP), does)
 	}
 }
 

@@ -57,6 +57,10 @@ func (p *packet) matchesPart(part string) bool {
 		return (key == "ipv6") == v6
 	case !hasValue:
 		return strings.TrimSuffix(key, "6") == p.protocol && strings.HasSuffix(key, "6") == v6
+	case key == "nw_frag":
+		return false
+	case strings.HasPrefix(key, "ct_"): // only with nw_frag
+		return true
 	case strings.HasPrefix(key, "reg"):
 		n, _ := strconv.Atoi(key[3:])
 		v, mask := maskedNumber(value)

@@ -39,7 +39,7 @@ func entriesWith(s string) []l7.Entry {
 // ruleForm is the form of every rule: one line of printable ASCII, options of known names, quoted values without quotes.
 var ruleForm = regexp.MustCompile(`^[a-z:,]+ [a-z0-9_:-]+ any any -> any any \(msg:"meerkat [0-9]+ [a-z]+( [a-z0-9-]+)?"; ` +
 	`((flowbits|vlan\.id|ip_proto|decode-event|byte_test|app-layer-protocol|app-layer-event|dsize|bsize|itype|flags|flow|flow\.pkts_toserver|stream_size|priority|http2\.frametype):[a-z0-9!<>:_.,*+&A-Z-]+; ` +
-	`|(http\.(method|uri\.raw|host\.raw|host|header\.raw|header_names|request_header|response_header|request_line|stat_code)|tls\.sni|dns\.query\.name|noalert); ` +
+	`|(http\.(method|uri\.raw|host\.raw|host|header\.raw|header_names|request_header|response_header|request_line|stat_code)|tls\.sni|dns\.query\.name|noalert|prefilter); ` +
 	`|absent; |ipv4\.hdr; |content:"\|0d 0a\|"; |pcre:!?"/[^";]*/"; )*sid:[0-9]+;\)$`)
 
 func checkForm(t testing.TB, c Compiled) {
@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := Compile(RuleSet{ID: 4094}); err == nil {
 		t.Error("rule set 4094 compiles: it is the probe's")
 	}
-	if f, err := Render([]RuleSet{{ID: 3}, {ID: 3}, {ID: 4, Entries: many}}); err == nil || strings.Count(string(f.Firewall), "vlan.id:3;") != 2 || strings.Contains(string(f.Firewall), "vlan.id:4;") {
+	if f, err := Render([]RuleSet{{ID: 3}, {ID: 3}, {ID: 4, Entries: many}}); err == nil || strings.Count(string(f.Firewall), "vlan.id:3,0;") != 2 || strings.Contains(string(f.Firewall), "vlan.id:4,0;") {
 		t.Errorf("a doubled and a refused rule set: %v\n%s", err, f.Firewall)
 	}
 }

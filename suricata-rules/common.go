@@ -11,6 +11,7 @@ import (
 func common(sets []RuleSet) Compiled {
 	c := compiler{next: 1} // the engine has no sid 0
 	c.rs.Audit = slices.ContainsFunc(sets, func(rs RuleSet) bool { return rs.Audit && len(rs.Entries) > 0 })
+	c.replies()
 	for _, p := range judged {
 		c.begin(p, unset(bitOK, bitSane, bitHosted, bitUnseen))
 	}
@@ -29,10 +30,18 @@ func common(sets []RuleSet) Compiled {
 // begin accepts each transaction of the protocol, once, and takes the flowbits of the one before it away. Which protocols may
 // come here at all, the gates have decided.
 func (c *compiler) begin(protocol, options string) {
-	c.firewall("accept:tx "+protocol+":request_started", options,
+	c.firewall("accept:tx "+protocol+":request_started", set(bitAsked)+options,
 		Meaning{Kind: Gate, Protocol: protocol, Detail: "begins the judgement of a request"})
 	c.firewall("accept:tx "+protocol+":response_started", "",
 		Meaning{Kind: Gate, Protocol: protocol, Detail: "lets responses pass"})
+}
+
+// replies accepts what servers send on connections on which something was asked that the gates let through. The engine need not
+// identify the protocol of what it may see only in part: after a restart a server sends again what the client has already, or it
+// has first asked whether the client is still there. Requests are judged all the same, each by itself.
+func (c *compiler) replies() {
+	c.firewall("accept:hook tcp:all", "flow:to_client; "+isset(bitAsked),
+		Meaning{Kind: Gate, Detail: "lets pass what servers answer"})
 }
 
 // Requests that two parsers may read differently are never allowed: what the engine takes for a body the server may take for
@@ -79,16 +88,19 @@ func (c *compiler) saneHTTP1() {
 // That the header is complete shows in http.host alone, which the parser fills in at that moment, if it can. So requests are
 // held also while no Host field has arrived that it will surely understand.
 //
-// A reload of rules forgets the flowbits, and with them what was held. So what passes needs a flowbit: each connection has it
-// from its first packet on, and those that are older than the rules get it back with the next judgement. The first segment of
-// theirs after a reload is thus sent twice.
+// So what passes needs a flowbit, which each connection has from its first packet to the server on: the SYN, or, when the engine has
+// restarted, whatever came first. A reload of rules takes all flowbits away, since the engine frees a connection's variables when
+// it sees it for the first time under new rules, and with them what was held. Connections that are older than the rules get this
+// one back with the next judgement, and the first segment of theirs after a reload is thus sent twice.
 func (c *compiler) hold() {
+	c.detect("alert tcp", toServer+"flow.pkts_toserver:<2; "+set(bitClear)+"noalert; "+first,
+		Meaning{Kind: Gate, Protocol: "http1", Detail: "holds nothing back of a connection yet"})
 	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "holds what is not yet judged; it passes when it is sent again"}
 	c.detect("alert http1", toServer+"http.request_header; "+pcre(`^(?i:host): [A-Za-z0-9._-]{1,255}(?:\x3a[0-9]{1,5})?\z`)+
 		set(bitHosted)+"noalert; "+second, meaning)
 	unjudged := toServer + isset(bitEnforce) + isnotset(bitSane)
 	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+unset(bitClear)+"noalert; "+third, meaning)
-	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted)+unset(bitClear)+"noalert; "+third, meaning)
+	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted, bitUnseen)+unset(bitClear)+"noalert; "+third, meaning)
 	c.detect("drop:packet tcp", toServer+isset(bitEnforce)+isnotset(bitClear)+"app-layer-protocol:http1; dsize:>0; noalert; "+third, meaning)
 }
 

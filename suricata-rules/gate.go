@@ -9,6 +9,7 @@ const (
 	bitAudit   = "audit"   // the rule set only reports
 	bitUDP     = "udp"     // a denial drops the packet, not the flow: one socket asks for many names
 	bitTold    = "told"    // whether the protocol is allowed is known, or was reported
+	bitAsked   = "asked"   // something was asked, so that replies pass
 	bitOK      = "ok"      // an entry allows the present request
 	bitSane    = "sane"    // the present request is well-formed
 	// bitUnseen: there is no present request. A server whose response was lost while the engine restarted sends it again, and the
@@ -58,7 +59,6 @@ func (c *compiler) gate(s sorted) {
 	}
 	if len(c.rs.Entries) > 0 {
 		c.unidentified()
-		c.accept("tcp", "dsize:0; flow.pkts_toserver:<2; ", "", "a connection's first packet", c.bit(), mode, bitClear)
 		c.accept("tcp", "dsize:0; ", "", "packets without payload", c.bit(), mode)
 		c.accept("icmp", "itype:3; ", "", "ICMP errors", mode)
 		c.accept("icmpv6", "itype:<5; ", "", "ICMPv6 errors", mode)

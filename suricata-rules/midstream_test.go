@@ -1,0 +1,117 @@
+package suricatarules
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
+)
+
+// midstream is a connection whose beginning an engine saw that is gone.
+func (c *capture) midstream(vlan, port uint16) *conn {
+	return &conn{endpoint: c.endpoint(vlan, port), seq: 1000, answer: 5000}
+}
+
+// stale adds the server's last response before everything else, once more, and returns the packet's number.
+func (k *conn) stale(data string) int {
+	return k.packet(false, layers.TCP{Seq: 5000 - uint32(len(data)), Ack: k.seq, ACK: true, PSH: true}, []byte(data))
+}
+
+// probe adds a probe of the server's kernel, whether the client is there, and the client's answer.
+func (k *conn) probe() {
+	k.packet(false, layers.TCP{Seq: k.answer - 1, Ack: k.seq + uint32(len(k.sent)), ACK: true}, nil)
+	k.packet(true, layers.TCP{Seq: k.seq + uint32(len(k.sent)), Ack: k.answer, ACK: true}, nil)
+}
+
+// TestMidstream has the engine take up connections in their middle, as after a restart. Whichever packet comes first, what is
+// allowed passes, what is not never passes, and nothing that the server sends is taken for a denial.
+func TestMidstream(t *testing.T) {
+	const rs = 5
+	files, err := Render([]RuleSet{{ID: rs, Entries: []l7.Entry{
+		{Rule: "public", HTTP: &l7.HTTP{Methods: []string{"GET"}, Path: &l7.StringMatch{Prefix: "/public/"}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCapture(t)
+	ok, response := good+"\r\n", "HTTP/1.1 204 No Content\r\n\r\n"
+	cases := map[string]struct {
+		first func(*conn)
+		// twice tells that the first request is held back once: the engine took the client for the server when it had sent nothing yet.
+		twice bool
+	}{
+		"a request": {first: func(*conn) {}},
+		"a request, then an old response": {first: func(k *conn) {
+			k.send([]byte(ok))
+			for range 3 {
+				k.stale(response)
+			}
+			k.reply([]byte(response))
+		}},
+		"an old response":       {first: func(k *conn) { k.stale(response) }},
+		"an old response twice": {first: func(k *conn) { k.stale(response); k.stale(response) }},
+		"an acknowledgement":    {first: func(k *conn) { k.packet(true, layers.TCP{Seq: k.seq, Ack: k.answer, ACK: true}, nil) }},
+		"a server's acknowledgement": {first: func(k *conn) {
+			k.packet(false, layers.TCP{Seq: k.answer, Ack: k.seq, ACK: true}, nil)
+		}},
+		"a server's acknowledgement, then a response": {first: func(k *conn) {
+			k.packet(false, layers.TCP{Seq: 5000 - uint32(len(response)), Ack: k.seq, ACK: true}, nil)
+			k.stale(response)
+		}},
+		"a server's probe": {first: (*conn).probe, twice: true},
+	}
+	type judged struct {
+		*conn
+		began   int // its first packet
+		allowed int // where the part of sent ends that is allowed
+	}
+	conns := map[string]judged{}
+	for name, k := range cases {
+		j := judged{conn: c.midstream(rs, 80), began: c.packets + 1}
+		k.first(j.conn)
+		j.send([]byte(ok))
+		if k.twice {
+			j.again(0)
+		}
+		j.reply([]byte(response))
+		j.allowed = len(j.sent)
+		j.send([]byte(bad))
+		j.again(j.allowed)
+		conns[name] = j
+	}
+	held := c.midstream(rs, 80)
+	held.send([]byte(bad + "GET /pub"))
+	held.again(0)
+
+	dropped := map[int]string{}
+	for _, e := range replay(t, files, c.buf.Bytes()) {
+		if e.Type == "drop" {
+			dropped[e.Packet] = e.Drop.Reason
+		}
+	}
+	for name, j := range conns {
+		for n := j.began; n < j.segments[len(j.segments)-2].packet; n++ {
+			if reason, lost := dropped[n]; lost && !slices.ContainsFunc(j.segments, func(s segment) bool { return s.packet == n }) {
+				t.Errorf("%s: the server's packet %d was dropped: %s", name, n-j.began+1, reason)
+			}
+		}
+		arrived := j.delivered(dropped)
+		for i, got := range arrived {
+			if want := i < j.allowed; got != want {
+				t.Errorf("%s: byte %d of %q passed: %t, want %t", name, i, j.sent, got, want)
+				break
+			}
+		}
+		if reason, lost := dropped[j.segments[0].packet]; lost != cases[name].twice {
+			t.Errorf("%s: the first request was dropped at first: %t (%s)", name, lost, reason)
+		}
+	}
+	for i, got := range held.delivered(dropped) {
+		if got {
+			t.Errorf("byte %d of a request that is not judged passed", i)
+			break
+		}
+	}
+}

@@ -54,8 +54,8 @@ type Config struct {
 	// Wake sends packets through both interfaces while rules are reloaded, since a reload lasts until every worker has seen a
 	// packet. Default: a probe frame from the other end of each veth, where that is in the same network namespace.
 	Wake func()
-	// Backoff is the wait before the first restart after a crash; it doubles with each further one, up to MaxBackoff, and
-	// starts over once the engine ran for a minute. Defaults: 100 ms and 10 s.
+	// Backoff is the wait before an engine that ended is started again. It doubles, up to MaxBackoff, each time that one ends
+	// before it has inspected. Defaults: 100 ms and 10 s.
 	Backoff, MaxBackoff time.Duration
 	// HangTimeout is how long an engine may neither let a probe through nor answer a command before it is killed, and so
 	// restarted; default 10 s. Whoever acts on Health has done so long before.

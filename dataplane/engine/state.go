@@ -33,17 +33,19 @@ type Status struct {
 
 // state is what the engine's goroutines know together.
 type state struct {
-	mu       sync.Mutex
-	proc     *process
-	isGood   bool   // the running process has the rules of the rules directory
-	notGood  string // why not
-	probed   bool   // probes come back
-	restarts int
-	loaded   Loaded
-	loadErr  error
-	health   Health
-	changes  chan Health
-	closed   bool
+	mu      sync.Mutex
+	proc    *process
+	isGood  bool   // the running process has the rules of the rules directory
+	notGood string // why not
+	probed  bool   // probes come back
+	// inspected is the last process that was healthy.
+	inspected *process
+	restarts  int
+	loaded    Loaded
+	loadErr   error
+	health    Health
+	changes   chan Health
+	closed    bool
 }
 
 func newState() *state {
@@ -62,6 +64,13 @@ func (s *state) running() *process {
 		return nil
 	}
 	return s.proc
+}
+
+// hasInspected tells whether a process was healthy at any time.
+func (s *state) hasInspected(p *process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inspected == p
 }
 
 // verified tells that the running process has the rules it should have.
@@ -124,6 +133,7 @@ func (s *state) change(f func()) {
 	now := Health{Healthy: s.isGood && s.probed, Since: s.health.Since}
 	switch {
 	case now.Healthy:
+		s.inspected = s.proc
 	case !s.isGood:
 		now.Reason = "the engine does not inspect: " + s.notGood
 	default:

@@ -12,7 +12,10 @@ import (
 // maxLog is the size at which the engine's log is emptied.
 const maxLog = 8 << 20
 
-// supervise starts the engine again whenever it ends, until the context does.
+// supervise starts the engine again whenever it ends, until the context does. One that has inspected since it was started is
+// started again at once, however often that happens: waiting would only make the time without inspection longer. One that ends
+// before it has inspected (its rules do not load, a packet of every connection kills it, memory is short) will most likely do so
+// again, and the wait doubles each time.
 func (e *Engine) supervise(ctx context.Context) {
 	wait := e.cfg.Backoff
 	for {
@@ -22,7 +25,7 @@ func (e *Engine) supervise(ctx context.Context) {
 				return
 			case <-p.done:
 			}
-			if time.Since(p.started) > time.Minute {
+			if e.state.hasInspected(p) {
 				wait = e.cfg.Backoff
 			}
 			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(paths(e.cfg.Dir).log()))

@@ -22,6 +22,15 @@ func pairs() [][2]string {
 	return [][2]string{{EngineA, EngineAPort}, {EngineB, EngineBPort}, {Agent, AgentPort}}
 }
 
+// PairEnds names the ends of the pairs.
+func PairEnds() []string {
+	var all []string
+	for _, pair := range pairs() {
+		all = append(all, pair[:]...)
+	}
+	return all
+}
+
 // EnsurePairs makes the engine's and the agent's pairs in the node's namespace, or makes sure that they are as they should be:
 // up, with this MTU, silent, promiscuous, without offloads. Packets carry a VLAN tag there, so the MTU is to be at least four
 // bytes more than the largest of any Pod's.

@@ -62,6 +62,7 @@ func (n *Node) adopt(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbe
 			continue
 		}
 		n.edges[e.Pod] = a
+		n.links.follow(e.Pod, a.target, a.names[:]...)
 	}
 	return others
 }
@@ -110,8 +111,10 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 	})
 	if err != nil {
 		delete(n.edges, e.Pod)
+		return err
 	}
-	return err
+	n.links.follow(e.Pod, target, a.names[:]...)
+	return nil
 }
 
 // macOf reads the address of a Pod's interface, which stays the same when the Pod is interposed.
@@ -170,6 +173,7 @@ func (n *Node) releaseForgotten(ctx context.Context) error {
 // release puts a Pod's interface back. Its flows are still there meanwhile, and go with the next commit.
 func (n *Node) release(ctx context.Context, pod types.NamespacedName) error {
 	a := n.edges[pod]
+	n.links.forget(a.uid)
 	err := n.attacher.Release(ctx, a.target)
 	if errors.Is(err, attach.ErrPodGone) {
 		err = n.attacher.Remove(ctx, a.uid)

@@ -48,6 +48,7 @@ type Node struct {
 	cfg      Config
 	engine   *engine.Engine
 	attacher *attach.Attacher
+	links    *links
 
 	// mu is held while the node is being changed: by a Sync, or by a change of the engine's health.
 	mu      sync.Mutex
@@ -98,6 +99,10 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
+	n.links = newLinks(background, attacher, cfg.MTU, func(f LinkFault) {
+		cfg.Log.Info("An interface was changed", "pod", f.Pod, "what", f.What, "mended", f.Mended, "remedy", f.Remedy)
+	})
+	n.running.Go(n.links.run)
 	n.running.Go(func() { n.reportVerdicts(background) })
 	n.running.Go(func() { n.followHealth(background) })
 	return n, nil

@@ -19,6 +19,7 @@ const (
 	ReasonPodsNotGoverned     = "PodsNotGoverned"
 	ReasonEngineInspects      = "EngineInspects"
 	ReasonEngineNotInspecting = "EngineNotInspecting"
+	ReasonInterfacesChanged   = "InterfacesChanged"
 	ReasonReady               = "Ready"
 	ReasonNotReady            = "NotReady"
 	ReasonInvalid             = "Invalid"
@@ -51,6 +52,10 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string)
 	if health != "" {
 		degraded.Message = "the engine does not inspect: " + health + "; until it does, failurePolicy holds"
 	}
+	changed, lost := r.linkFaults(name)
+	if len(changed) > 0 && health == "" {
+		degraded = set(v1alpha1.ConditionDegraded, true, ReasonInterfacesChanged, "", strings.Join(changed[:min(len(changed), 10)], "; "))
+	}
 	all = append(all, degraded)
 
 	ready, why := true, "everything that the policy says is enforced"
@@ -58,7 +63,8 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string)
 	for _, c := range all {
 		wrong := c.Status == metav1.ConditionFalse
 		if c.Type == v1alpha1.ConditionDegraded || c.Type == plan.ConditionShadowed {
-			wrong = c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue
+			// Interfaces that are set right again are told of, and do no harm.
+			wrong = c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue && (health != "" || lost)
 		}
 		if wrong && ready {
 			ready, why = false, c.Message
@@ -72,6 +78,19 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string)
 		all = append(all, set(v1alpha1.ConditionStalled, true, ReasonInvalid, "", stalled))
 	}
 	return all
+}
+
+// linkFaults lists what was changed at the interfaces of the policy's Pods, or at those that all Pods share. lost tells whether
+// packets are lost for it still.
+func (r *Report) linkFaults(policy string) (changed []string, lost bool) {
+	for _, f := range r.Links {
+		of := func(e plan.Edge) bool { return e.Pod == f.Pod && r.governs(policy, e) }
+		if f.Pod.Name == "" || slices.ContainsFunc(r.Plan.Edges, of) {
+			changed = append(changed, f.String())
+			lost = lost || !f.Mended
+		}
+	}
+	return changed, lost
 }
 
 // programmed tells whether the node does what the policy says.

@@ -57,6 +57,15 @@ func TestConditions(t *testing.T) {
 		{name: "a Pod is not governed", report: report(func(r *Report) {
 			r.Failed = map[types.NamespacedName]error{pod: errors.New("no namespace")}
 		}, accepted), why: "no namespace"},
+		{name: "offloads were on", report: report(func(r *Report) {
+			r.Links = []LinkFault{{Pod: pod, What: "eth0 had the offloads x on", Mended: true}}
+		}, accepted), ready: true},
+		{name: "packets do not fit", report: report(func(r *Report) {
+			r.Links = []LinkFault{{Pod: pod, What: "the MTU is 9000", Remedy: "lower it"}}
+		}, accepted), why: "the MTU is 9000; lower it"},
+		{name: "another's packets do not fit", report: report(func(r *Report) {
+			r.Links = []LinkFault{{Pod: types.NamespacedName{Namespace: "shop", Name: "other"}, What: "the MTU is 9000"}}
+		}, accepted), ready: true},
 	} {
 		all := c.report.Conditions(policy, c.err, c.health)
 		ready := meta.FindStatusCondition(all, v1alpha1.ConditionReady)

@@ -24,6 +24,8 @@ type Report struct {
 	Refusals []Refusal
 	// Failed are Pods that are not governed as they should be.
 	Failed map[types.NamespacedName]error
+	// Links are interfaces that somebody has changed.
+	Links []LinkFault
 	// Drift counts the flows that were missing, foreign or changed when they were read back after the commit.
 	Drift int
 	Took  time.Duration
@@ -88,6 +90,7 @@ func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 		return r, err
 	}
 	w.lap("read back")
+	r.Links = n.links.list()
 	r.Took, r.Steps = time.Since(w.began), w.steps
 	return r, nil
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Nodes int
 	// StateDir keeps the lab's files, below it in a directory of the lab's name; "" stands for DefaultStateDir.
 	StateDir string
+	// MTU is that of the Pods' interfaces, in bytes; 0 stands for 1500.
+	MTU int
 	// Progress is told in a few words what is being done, for what takes longer than a moment.
 	Progress func(what string)
 	// OnVerdict is told every verdict event.
@@ -91,6 +93,9 @@ func New(ctx context.Context, opts Options) (*Lab, error) {
 
 func (o *Options) complete() {
 	o.Nodes = max(o.Nodes, 1)
+	if o.MTU == 0 {
+		o.MTU = defaultMTU
+	}
 	if o.StateDir == "" {
 		o.StateDir = DefaultStateDir
 	}
@@ -191,7 +196,7 @@ func (l *Lab) addPod(_ context.Context, pod *corev1.Pod) error {
 		addresses = append(addresses, a)
 	}
 	if err := l.net.AddPod(network.PodSpec{
-		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: podMTU,
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: l.opts.MTU,
 	}); err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ type labNode struct {
 	err    error
 }
 
-// podMTU is what the lab's Pods have, in bytes.
-const podMTU = 1500
+// defaultMTU is what the lab's Pods have, in bytes.
+const defaultMTU = 1500
 
 func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 	n := &labNode{name: name}
@@ -43,7 +43,7 @@ func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 		Netns:     l.net.NodeNetns(name),
 		StateDir:  dir,
 		Switch:    &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace},
-		MTU:       podMTU,
+		MTU:       l.opts.MTU,
 		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings}, ReportRequests: l.opts.ReportAllowed},
 		Locate:    l.locate,
 		OnVerdict: l.addVerdict,

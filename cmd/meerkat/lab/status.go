@@ -119,7 +119,9 @@ func (l *Lab) policyStatus(p v1alpha1.L7Policy) v1alpha1.L7Policy {
 			continue
 		}
 		health := n.plane.Engine().Health()
-		conditions := report.Conditions(&p, err, health.Reason)
+		now := *report
+		now.Links = n.plane.LinkFaults()
+		conditions := now.Conditions(&p, err, health.Reason)
 		mergeConditions(&p.Status.Conditions, conditions)
 		p.Status.Nodes.Desired++
 		if meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionProgrammed) {

@@ -41,6 +41,9 @@ func (s *Space) Path() string { return s.path }
 // Fd is the namespace's file descriptor, as netlink messages that move an interface want it.
 func (s *Space) Fd() int { return int(s.handle) }
 
+// Handle is the same for the netlink package.
+func (s *Space) Handle() *netns.NsHandle { return &s.handle }
+
 // Do runs fn on a thread that is in the namespace, and returns fn's error. Sockets that fn opens and processes that it starts
 // belong to the namespace for good; goroutines that it starts do not. A panic in fn reaches the caller of Do.
 func (s *Space) Do(fn func() error) error {

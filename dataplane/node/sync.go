@@ -136,7 +136,7 @@ func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle
 func (n *Node) describe(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
 	denials := map[uint32]verdict.Denial{}
 	for _, d := range n.render(p, numbers).Denials {
-		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction, Reset: d.Reset}
+		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction, Reset: d.Reset, Full: d.Full}
 	}
 	macs := make(map[string]net.HardwareAddr, len(n.edges))
 	for pod, a := range n.edges {

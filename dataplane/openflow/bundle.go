@@ -54,6 +54,8 @@ type Denial struct {
 	Direction plan.Direction
 	// Reset asks the agent to answer with TCP resets.
 	Reset bool
+	// Full tells that no policy denied it: conntrack was full.
+	Full bool
 }
 
 // Err gives what went wrong in Render, all of it. A Switch refuses to apply such a Bundle.

@@ -36,6 +36,13 @@ func DenialNumber(dst net.HardwareAddr) (uint32, bool) {
 	return binary.BigEndian.Uint32(dst[2:]), true
 }
 
+// fullDenials are the denials of connections that conntrack has no room for. Their numbers are beyond those of policies. A reset
+// would be wrong: the client's next SYN may find room.
+var fullDenials = [...]Denial{
+	{Number: 0xffffff01, Direction: plan.Ingress, Full: true},
+	{Number: 0xffffff02, Direction: plan.Egress, Full: true},
+}
+
 // denialNumbers numbers the denials of a plan by a hash of what they are, so that a number keeps its meaning from plan to plan.
 type denialNumbers struct {
 	numbers map[string]uint32
@@ -72,5 +79,6 @@ func (n *denialNumbers) number(d plan.Direction, v *plan.PortVerdict) uint32 {
 }
 
 func (n *denialNumbers) list() []Denial {
-	return slices.SortedFunc(maps.Values(n.meaning), func(a, b Denial) int { return cmp.Compare(a.Number, b.Number) })
+	list := slices.SortedFunc(maps.Values(n.meaning), func(a, b Denial) int { return cmp.Compare(a.Number, b.Number) })
+	return append(list, fullDenials[:]...)
 }

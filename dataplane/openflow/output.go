@@ -1,6 +1,10 @@
 package openflow
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+)
 
 // commit writes the verdict into the connection. A connection that is judged anew keeps the translation that it has.
 func (r *renderer) commit() {
@@ -8,13 +12,31 @@ func (r *renderer) commit() {
 		r.b.add(tableCommit, priorityTranslate, cookie(featureService, r.endpoints[e]),
 			fmt.Sprintf("New connections to endpoint %s of a Service.", e),
 			newMatch(proto(family(e.Addr())), is(fieldTranslate, 1), is(fieldEndpoint, r.endpoints[e])),
-			commitTranslated(tableOutput, e))
+			commitTranslated(tableCommitted, e))
 	}
 	for _, f := range ipFamilies {
 		r.b.add(tableCommit, priorityStep, cookie(featurePipeline, 0), "Other connections that have been judged.",
-			newMatch(proto(f)), commitVerdict(tableOutput))
+			newMatch(proto(f)), commitVerdict(tableCommitted))
 	}
 	r.b.add(tableCommit, priorityMiss, cookie(featurePipeline, 0), "Nothing comes here.", newMatch(), drop)
+}
+
+// committed stops what Commit could not write down. When conntrack has as many connections as it may, it takes in no more and says
+// nothing: the packet would go on without mark, label and translation, around the engine and to an endpoint that nobody judged.
+func (r *renderer) committed() {
+	r.b.add(tableCommitted, priorityUngoverned, cookie(featurePipeline, 0), "Connections that are left to kube-proxy, which have no epoch.",
+		newMatch(is(fieldEpoch, epochNone)), gotoTable(tableOutput))
+	for _, d := range fullDenials {
+		source, whose := uint32(sourceUplink), "to"
+		if d.Direction == plan.Egress {
+			source, whose = sourcePod, "of"
+		}
+		r.b.add(tableCommitted, priorityStep, cookie(featureDenial, d.Number),
+			"New connections "+whose+" a governed Pod while conntrack is full.",
+			newMatch(ctEpoch(epochNone), is(fieldSource, source)), r.deny(d.Number))
+	}
+	r.b.add(tableCommitted, priorityMiss, cookie(featurePipeline, 0), "Connections that conntrack holds.",
+		newMatch(), gotoTable(tableOutput))
 }
 
 // output sends inspected connections to the engine.

@@ -48,6 +48,7 @@ func Render(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *Bun
 	r.peerClass()
 	r.portVerdict()
 	r.commit()
+	r.committed()
 	r.output()
 	r.afterEngine()
 	r.deliver()

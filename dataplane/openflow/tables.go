@@ -17,6 +17,7 @@ const (
 	tablePeerClass      table = 70
 	tablePortVerdict    table = 80
 	tableCommit         table = 90
+	tableCommitted      table = 95
 	tableOutput         table = 100
 	tableAfterEngine    table = 110
 	tableDeliver        table = 120
@@ -38,6 +39,7 @@ var tableDocs = []struct {
 	{tablePeerClass, "PeerClass", "the peer's address gives a class: the longest prefix wins"},
 	{tablePortVerdict, "PortVerdict", "class, protocol and port give the verdict"},
 	{tableCommit, "Commit", "writes the verdict, and the Service's translation, into the connection"},
+	{tableCommitted, "Committed", "stops connections that conntrack did not take in, since it is full: nothing would hold their verdict"},
 	{tableOutput, "Output", "to the engine, or straight on"},
 	{tableAfterEngine, "AfterEngine", "takes the VLAN tag off; the un-DNAT of replies is done here and only here"},
 	{tableDeliver, "Deliver", "out of the edge's other port"},

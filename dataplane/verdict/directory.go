@@ -26,6 +26,8 @@ type Denial struct {
 	Direction plan.Direction
 	// Reset asks for TCP resets to both ends.
 	Reset bool
+	// Full tells that no policy denied the connection: the switch had no room for it.
+	Full bool
 }
 
 // NewDirectory makes the directory of what a node has programmed. macs are the interposed Pods', by "namespace/name".

@@ -17,6 +17,10 @@ const (
 	Allow Kind = "allow"
 )
 
+// ReasonFull is the reason of a denial that no policy asked for: the switch has no room for another connection, so that nothing
+// would hold its verdict.
+const ReasonFull = "connection table full"
+
 // Event is one verdict. Its JSON form is what `meerkat` writes, one event a line.
 type Event struct {
 	Time    time.Time `json:"time"`

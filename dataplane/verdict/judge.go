@@ -66,11 +66,17 @@ func (j *Judge) FromFlows(d *Directory, p engine.DeniedPacket) (Event, bool) {
 	if !ok || !j.told.add(fmt.Sprintf("l4 %s %s %s", p.Proto, p.Src, p.Dst)) {
 		return Event{}, false
 	}
-	return Event{
+	e := Event{
 		Time: p.Time, Verdict: Deny, Node: j.Node, Policies: denial.Policies, Direction: denial.Direction, Layer: 4,
 		Protocol: p.Proto, Client: d.pod(p.Src), Server: d.pod(p.Dst),
 		Why: []string{fmt.Sprintf("no rule allows %s to port %d from this peer", p.Proto, p.Dst.Port())},
-	}, true
+	}
+	if denial.Full {
+		e.Reason, e.Why = ReasonFull, []string{
+			"Open vSwitch holds as many connections as it may, and takes in no more: see ovs-appctl dpctl/ct-get-maxconns and dpctl/ct-get-limits",
+		}
+	}
+	return e, true
 }
 
 // news tells whether an event is about something new: several rules may speak of one request, and every later packet of a

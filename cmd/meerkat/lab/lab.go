@@ -217,6 +217,14 @@ func (l *Lab) removePod(pod types.NamespacedName) error {
 // NodeNetns is the path of a node's network namespace. Nodes are named node-1, node-2 and so on.
 func (l *Lab) NodeNetns(node string) string { return l.net.NodeNetns(node) }
 
+// PodNetns is the path of a Pod's network namespace.
+func (l *Lab) PodNetns(pod types.NamespacedName) string {
+	return l.net.PodNetns(pod.Namespace, pod.Name)
+}
+
+// SwitchDir is the run directory of a node's Open vSwitch: OVS_RUNDIR for its programs.
+func (l *Lab) SwitchDir(node string) string { return l.nodes[node].ovs.RunDir() }
+
 // Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.
 func (l *Lab) Close() error {
 	l.mu.Lock()

@@ -29,6 +29,12 @@ func (n *Node) reset(d *verdict.Directory, e engine.Event) {
 	if e.Interface == attach.EngineB {
 		forth, back = back, forth
 	}
+	if e.Drop.SYN && e.Drop.TCPAck == 0 {
+		// A new connection from the port of one that was denied, which the engine remembers for some minutes: without an answer the
+		// client would try for as long, and each try makes the engine remember longer. Refused, it connects from another port.
+		n.inject(resetFrame(e.VLAN, back, tcpReset{e.DstMAC, e.SrcMAC, e.Dst, e.Src, 0, e.Drop.TCPSeq + 1}))
+		return
+	}
 	n.inject(resetFrame(e.VLAN, forth, tcpReset{e.SrcMAC, e.DstMAC, e.Src, e.Dst, e.Drop.TCPSeq, 0}))
 	n.inject(resetFrame(e.VLAN, back, tcpReset{e.DstMAC, e.SrcMAC, e.Dst, e.Src, e.Drop.TCPAck, 0}))
 }

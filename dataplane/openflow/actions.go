@@ -40,7 +40,12 @@ func move(from, to string) string { return "move:" + from + "->" + to }
 
 // lookup reads the connection in the edge's zone and goes on in ConntrackRead; nothing is rewritten.
 func lookup() string {
-	return fmt.Sprintf("ct(table=%d,zone=%s)", tableConntrackRead, fieldZone.name())
+	return show(tableConntrackRead)
+}
+
+// show lets the connection tracking of the edge's zone see the packet, which goes on in table t as it is.
+func show(t table) string {
+	return fmt.Sprintf("ct(table=%d,zone=%s)", t, fieldZone.name())
 }
 
 // translate reads the connection, applies its translation (or undoes it, for a reply) and goes on in table t.

@@ -62,7 +62,8 @@ func (r *renderer) resets() {
 		what      string
 	}{{ResetToServer, r.ports.EngineB, "servers"}, {ResetToClient, r.ports.EngineA, "clients"}} {
 		r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, r.ports.Agent), "The agent's TCP resets to "+way.what+".",
-			newMatch(inPort(r.ports.Agent), vlanPCP(way.pcp)), actions(loadInPort(way.port), gotoTable(tableAfterEngine)))
+			newMatch(inPort(r.ports.Agent), vlanPCP(way.pcp)),
+			actions(load(fieldPath, pathReset), loadInPort(way.port), gotoTable(tableAfterEngine)))
 	}
 }
 

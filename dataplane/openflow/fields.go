@@ -22,7 +22,7 @@ var (
 	fieldJudgeEach = field{0, 6, 6}
 	// fieldVerdictMarks are the bits that Commit copies to ct_mark 7..9: those of markInspect, markCutThrough and markFailOpen.
 	fieldVerdictMarks = field{0, 7, 9}
-	// fieldPath is pathReplyBypass or pathOrdinary.
+	// fieldPath is pathReplyBypass, pathOrdinary or pathReset.
 	fieldPath = field{0, 23, 24}
 	// fieldEdge is the edge's number, ledger.EdgeFirst..EdgeLast.
 	fieldEdge = field{1, 0, 15}
@@ -68,6 +68,8 @@ const (
 	pathReplyBypass = 1
 	// pathOrdinary is anything else: conntrack with NAT as usual.
 	pathOrdinary = 2
+	// pathReset is a TCP reset of the agent's.
+	pathReset = 3
 )
 
 // Bits of ct_mark.
@@ -132,6 +134,7 @@ const (
 	priorityEngine        = 400 // Classifier: from the engine
 	priorityTagged        = 300 // Classifier: tagged packets from an edge
 	priorityEdge          = 200 // Classifier, AfterEngine: an edge's packets
+	priorityReset         = 210 // AfterEngine: resets that conntrack must see
 	priorityFragment6     = 90  // Conntrack: fragments over IPv6
 	priorityReplyBypass   = 300 // ConntrackRead
 	priorityNAT           = 200 // ConntrackRead: translated connections

@@ -90,21 +90,26 @@ func (r *renderer) edgeAfterEngine(e *edge) {
 	c := cookie(featureEdge, uint32(e.number))
 	const egress, ingress = vlanPresent | vlanEgress, vlanPresent
 	const mask = vlanPresent | vlanEgress
-	add := func(comment, match string, does ...string) {
-		r.b.add(tableAfterEngine, priorityEdge, c, fmt.Sprintf(comment, e.Pod), match, actions(does...))
+	add := func(priority int, comment, match string, does ...string) {
+		r.b.add(tableAfterEngine, priority, c, fmt.Sprintf(comment, e.Pod), match, actions(does...))
 	}
-	add("Requests that Pod %s sends.",
+	add(priorityEdge, "Requests that Pod %s sends.",
 		newMatch(inPort(r.ports.EngineB), vlanTCI(egress, mask), dlSrc(e.ports.MAC)),
 		popVLAN, load(fieldOutPort, e.ports.Uplink), gotoTable(tableDeliver))
-	add("Requests to Pod %s.",
+	add(priorityEdge, "Requests to Pod %s.",
 		newMatch(inPort(r.ports.EngineB), vlanTCI(ingress, mask), dlDst(e.ports.MAC)),
 		popVLAN, load(fieldOutPort, e.ports.Pod), gotoTable(tableDeliver))
 	for _, f := range ipFamilies {
-		add("Replies to Pod %s: un-DNATed here, after the engine.",
+		add(priorityEdge, "Replies to Pod %s: un-DNATed here, after the engine.",
 			newMatch(proto(f), inPort(r.ports.EngineA), vlanTCI(egress, mask), dlDst(e.ports.MAC)),
 			popVLAN, load(fieldZone, e.zone()), load(fieldOutPort, e.ports.Pod), translate(tableDeliver))
+		// Other replies conntrack has seen before the engine. Without this, it would hold a denied connection for open, and the next
+		// one from the client's port for a part of it that makes no sense.
+		add(priorityReset, "The agent's TCP resets in the name of Pod %s.",
+			newMatch(proto(f), is(fieldPath, pathReset), inPort(r.ports.EngineA), vlanTCI(ingress, mask), dlSrc(e.ports.MAC)),
+			popVLAN, load(fieldZone, e.zone()), load(fieldOutPort, e.ports.Uplink), show(tableDeliver))
 	}
-	add("Replies that Pod %s sends.",
+	add(priorityEdge, "Replies that Pod %s sends.",
 		newMatch(inPort(r.ports.EngineA), vlanTCI(ingress, mask), dlSrc(e.ports.MAC)),
 		popVLAN, load(fieldOutPort, e.ports.Uplink), gotoTable(tableDeliver))
 }

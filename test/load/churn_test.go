@@ -38,10 +38,7 @@ func TestConnectionChurn(t *testing.T) {
 			l := testlab.Start(t, labs.Options(t), "testdata/service.yaml", c.policy)
 			space, to := enter(t, l, "client"), service(t, l, "web", "http")
 			reuseTimeWait(t, space)
-			before, err := readTCPCounters(space)
-			if err != nil {
-				t.Fatal(err)
-			}
+			before := countersNow(t, space)
 			atOnce, again := churnAtOnce, int64(churnAtOnce/4)
 			if c.translated && oldNAT(t) {
 				atOnce, again = churnOldNAT-churnOneByOne, 0
@@ -60,11 +57,7 @@ func TestConnectionChurn(t *testing.T) {
 					t.Errorf("%s: %d of %d connections failed", phase.name, failures, phase.connect)
 				}
 			}
-			after, err := readTCPCounters(space)
-			if err != nil {
-				t.Fatal(err)
-			}
-			counted := after.since(before)
+			counted := countersNow(t, space).since(before)
 			t.Logf("the client sent %d SYNs and %d segments in all again; it used %d ports, %d of its connections had one that was used before",
 				counted.synRetrans, counted.retransSegs, ports.used(), ports.again.Load())
 			if counted.synRetrans > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -97,13 +98,12 @@ func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 
 // assign numbers the plan and writes the ledger down before any number is used.
 func (n *Node) assign(ctx context.Context, p *plan.NodePlan) (ledger.Numbers, error) {
-	carried, err := n.cfg.Switch.InspectionIDs(ctx)
-	if err != nil {
-		return ledger.Numbers{}, err
-	}
+	// Which rule sets open connections carry matters only once numbers run out: it takes as long as there are connections.
+	carried := sync.OnceValues(func() ([]uint16, error) { return n.cfg.Switch.InspectionIDs(ctx) })
 	numbers, err := n.ledger.Assign(p, func(id uint16) bool {
 		_, loaded := n.rules.loaded[id]
-		return loaded || slices.Contains(carried, id)
+		ids, err := carried()
+		return loaded || err != nil || slices.Contains(ids, id)
 	}, time.Now())
 	if err != nil {
 		return ledger.Numbers{}, err

@@ -21,7 +21,7 @@ func TestDeniedPortAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := testlab.Start(t, labs.Options(t), "testdata/service.yaml", c.policy)
-			space, to := enter(t, l, "client"), service(t, l, "web", "http")
+			space, to := enter(t, l, "client"), webService(t, l)
 			before := countersNow(t, space)
 			var times []time.Duration
 			refused := 0
@@ -29,8 +29,7 @@ func TestDeniedPortAgain(t *testing.T) {
 				var err error
 				var took time.Duration
 				from := func(port uint16, path string, wanted verdict) {
-					var doErr error
-					doErr = space.Do(func() error {
+					doErr := space.Do(func() error {
 						var s *socket
 						began := time.Now()
 						if s, err = connectFrom(port, to); err != nil {

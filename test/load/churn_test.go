@@ -36,7 +36,7 @@ func TestConnectionChurn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := testlab.Start(t, labs.Options(t), "testdata/service.yaml", c.policy)
-			space, to := enter(t, l, "client"), service(t, l, "web", "http")
+			space, to := enter(t, l, "client"), webService(t, l)
 			reuseTimeWait(t, space)
 			before := countersNow(t, space)
 			atOnce, again := churnAtOnce, int64(churnAtOnce/4)

@@ -12,15 +12,13 @@ import (
 )
 
 // appctl asks a node's ovs-vswitchd.
-func appctl(t *testing.T, l *lab.Lab, args ...string) string {
+func appctl(t *testing.T, l *lab.Lab, args ...string) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), "ovs-appctl", append([]string{"--target=ovs-vswitchd"}, args...)...)
 	c.Env = append(os.Environ(), "OVS_RUNDIR="+l.SwitchDir("node-1"))
-	out, err := c.CombinedOutput()
-	if err != nil {
+	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("ovs-appctl %v: %v: %s", args, err, out)
 	}
-	return string(out)
 }
 
 // TestConntrackFull fills conntrack. What it does not take in has no mark and no label, and must not pass for something that nobody
@@ -32,7 +30,7 @@ func TestConntrackFull(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := testlab.Start(t, labs.Options(t), "testdata/service.yaml", c.policy)
-			space, to := enter(t, l, "client"), service(t, l, "web", "http")
+			space, to := enter(t, l, "client"), webService(t, l)
 			const datapath = "netdev@ovs-netdev"
 			err := space.Do(func() error {
 				open, err := connect(to)

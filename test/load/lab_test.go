@@ -25,10 +25,10 @@ func shop(name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: "shop", Name: name}
 }
 
-// service is the IPv4 address of a Service's port.
-func service(t *testing.T, l *lab.Lab, name, port string) netip.AddrPort {
+// webService is the IPv4 address of the Service shop/web.
+func webService(t *testing.T, l *lab.Lab) netip.AddrPort {
 	t.Helper()
-	a, err := l.Resolve(t.Context(), scenario.Target{Kind: scenario.ServiceTarget, Object: shop(name), Port: port}, "tcp", scenario.IPv4)
+	a, err := l.Resolve(t.Context(), scenario.Target{Kind: scenario.ServiceTarget, Object: shop("web"), Port: "http"}, "tcp", scenario.IPv4)
 	if err != nil {
 		t.Fatal(err)
 	}

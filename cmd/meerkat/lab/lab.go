@@ -20,6 +20,7 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
+	"github.com/meerkat-dev/meerkat/dataplane/node"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
@@ -224,6 +225,9 @@ func (l *Lab) PodNetns(pod types.NamespacedName) string {
 
 // SwitchDir is the run directory of a node's Open vSwitch: OVS_RUNDIR for its programs.
 func (l *Lab) SwitchDir(node string) string { return l.nodes[node].ovs.RunDir() }
+
+// Steps tells how long the parts of a node's last sync took.
+func (l *Lab) Steps(name string) []node.Step { return l.nodes[name].steps() }
 
 // Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.
 func (l *Lab) Close() error {

@@ -72,6 +72,12 @@ func (n *labNode) sync(ctx context.Context, s plan.Snapshot) error {
 	return err
 }
 
+func (n *labNode) steps() []node.Step {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.report.Steps
+}
+
 func (n *labNode) close(ctx context.Context) error {
 	return errors.Join(n.plane.Close(ctx), n.ovs.Stop())
 }

@@ -1,6 +1,10 @@
 package ledger
 
-import "k8s.io/apimachinery/pkg/types"
+import (
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // Numbers are what the ledger has handed out for the keys of one plan.NodePlan.
 type Numbers struct {
@@ -31,4 +35,18 @@ const (
 	// ZoneBase is added to an edge's number to give its conntrack zone. High, because other users of the same conntrack
 	// table (OVN, for one) hand out theirs from 1.
 	ZoneBase = 0xE000
+	// HairpinZoneBase is added to an edge's number to give its second conntrack zone, for connections of the Pod to itself: their
+	// packets pass the edge twice.
+	HairpinZoneBase = 0xF000
 )
+
+// HairpinIPv4 and HairpinIPv6 are what a Pod that reaches itself through a Service of its own sees as its client's address, since
+// no Pod takes packets from its own. They are of no network that anybody else is in: link-local, which is never routed, and
+// random (RFC 4193). The Pod needs a default route, by which its answers go out.
+func HairpinIPv4() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 77, 75}) }
+
+// HairpinIPv6 is HairpinIPv4 for IPv6.
+func HairpinIPv6() netip.Addr { return netip.MustParseAddr("fdd1:8c2e:77a5::4d4b") }
+
+// IsHairpin says whether an address is one of these.
+func IsHairpin(a netip.Addr) bool { return a == HairpinIPv4() || a == HairpinIPv6() }

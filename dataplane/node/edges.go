@@ -97,7 +97,7 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 		return err
 	}
 	// No entry of an earlier Pod, or of an earlier time of this one, may carry a connection past the policy.
-	if err := n.cfg.Switch.FlushZone(ctx, ledger.ZoneBase+a.number); err != nil {
+	if err := n.flush(ctx, a.number); err != nil {
 		return err
 	}
 	_, err = n.attacher.Interpose(ctx, target, func(podPort, uplinkPort string) error {
@@ -182,7 +182,12 @@ func (n *Node) release(ctx context.Context, pod types.NamespacedName) error {
 		return fmt.Errorf("Pod %s cannot be released: %w", pod, err)
 	}
 	delete(n.edges, pod)
-	return errors.Join(n.cfg.Switch.DelPorts(ctx, a.names[:]...), n.cfg.Switch.FlushZone(ctx, ledger.ZoneBase+a.number))
+	return errors.Join(n.cfg.Switch.DelPorts(ctx, a.names[:]...), n.flush(ctx, a.number))
+}
+
+// flush forgets all connections of an edge.
+func (n *Node) flush(ctx context.Context, edge uint16) error {
+	return errors.Join(n.cfg.Switch.FlushZone(ctx, ledger.ZoneBase+edge), n.cfg.Switch.FlushZone(ctx, ledger.HairpinZoneBase+edge))
 }
 
 func comparePods(a, b types.NamespacedName) int {

@@ -65,6 +65,12 @@ func commitTranslated(t table, endpoint netip.AddrPort) string {
 		t, fieldZone.name(), endpoint, verdictWrites(), markNATed, markNATed)
 }
 
+// commitFrom does the same for a new connection, and gives it another source address.
+func commitFrom(t table, source netip.Addr) string {
+	return fmt.Sprintf("ct(commit,table=%d,zone=%s,nat(src=%s),exec(%s,set_field:0x%x/0x%x->ct_mark))",
+		t, fieldZone.name(), source, verdictWrites(), markNATed, markNATed)
+}
+
 func verdictWrites() string {
 	return actions(
 		move(fieldVerdictMarks.name(), markVerdictBits),

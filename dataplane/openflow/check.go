@@ -17,7 +17,7 @@ const (
 )
 
 // check refuses a bundle that a switch would refuse, or would accept and then drop packets by: errors of Render, one flow twice,
-// jumps backwards or to tables without flows, groups that are not there. With ports, also those that are not on the bridge.
+// jumps backwards (but for the turn of a Pod's packets to itself, which is made once) or to tables without flows, groups that are not there. With ports, also those that are not on the bridge.
 func check(b *Bundle, ports map[uint32]bool) error {
 	c := checker{ports: ports, tables: map[uint8]bool{}, groups: map[uint32]bool{}, errs: []error{b.Err()}}
 	for i := range b.Groups {
@@ -96,7 +96,7 @@ func (c *checker) jump(what fmt.Stringer, from, to int) {
 	switch {
 	case to > 253 || !c.tables[uint8(to)]:
 		c.fail("%s goes to table %d, which has no flows: its packets would be dropped", what, to)
-	case to <= from:
+	case to <= from && from != int(tableDeliver):
 		c.fail("%s goes back from table %d to table %d: packets only go forward", what, from, to)
 	}
 }

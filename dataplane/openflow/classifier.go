@@ -26,6 +26,9 @@ func (r *renderer) classifier() {
 	for i := range r.edges {
 		e := &r.edges[i]
 		r.fromEdge(e, "Packets that Pod %s sends.", e.Pod.String(), side{sourcePod, e.ports.Pod, e.ports.Uplink, e.egress, e.ingress})
+		if e.Hairpin {
+			r.hairpinReplies(e)
+		}
 		r.fromEdge(e, "Packets for Pod %s.", e.Pod.String(), side{sourceUplink, e.ports.Uplink, e.ports.Pod, e.ingress, e.egress})
 	}
 	r.b.add(tableClassifier, priorityMiss, cookie(featurePipeline, 0), "Packets of no edge.", newMatch(), drop)
@@ -41,14 +44,7 @@ type side struct {
 func (r *renderer) fromEdge(e *edge, comment, pod string, s side) {
 	r.b.add(tableClassifier, priorityEdge, cookie(featureEdge, uint32(e.number)), fmt.Sprintf(comment, pod),
 		newMatch(inPort(s.in)),
-		actions(
-			load(fieldSource, s.source),
-			load(fieldEdge, uint32(e.number)),
-			load(fieldZone, e.zone()),
-			load(fieldOutPort, s.out),
-			load(fieldGroup, s.group),
-			load(fieldReverseGroup, s.reverseGroup),
-			gotoTable(tableConntrack)))
+		actions(append(e.ways(e.zone(), s), gotoTable(tableConntrack))...))
 }
 
 // resets carries the agent's TCP resets, as if they came back from the engine: they must not pass it again, since they belong to

@@ -28,7 +28,12 @@ type Connection struct {
 }
 
 // Edge is the number of the edge whose connection it is.
-func (c *Connection) Edge() uint16 { return c.Zone - ledger.ZoneBase }
+func (c *Connection) Edge() uint16 {
+	if c.Zone > ledger.HairpinZoneBase {
+		return c.Zone - ledger.HairpinZoneBase
+	}
+	return c.Zone - ledger.ZoneBase
+}
 
 // Inspected says whether it goes through the engine.
 func (c *Connection) Inspected() bool { return c.Mark&markInspect != 0 }
@@ -61,7 +66,7 @@ func parseConnections(text string) ([]Connection, error) {
 			continue
 		}
 		number, err := strconv.ParseUint(zone[1], 10, 16)
-		if err != nil || number < ledger.ZoneBase+ledger.EdgeFirst || number > ledger.ZoneBase+ledger.EdgeLast {
+		if err != nil || !isZone(number) {
 			continue
 		}
 		c := Connection{Line: line, Zone: uint16(number)}
@@ -72,6 +77,12 @@ func parseConnections(text string) ([]Connection, error) {
 		list = append(list, c)
 	}
 	return list, nil
+}
+
+// isZone tells whether a conntrack zone is an edge's.
+func isZone(n uint64) bool {
+	return n >= ledger.ZoneBase+ledger.EdgeFirst && n <= ledger.ZoneBase+ledger.EdgeLast ||
+		n >= ledger.HairpinZoneBase+ledger.EdgeFirst && n <= ledger.HairpinZoneBase+ledger.EdgeLast
 }
 
 func (c *Connection) parseMarks() error {

@@ -22,11 +22,14 @@ var (
 	fieldJudgeEach = field{0, 6, 6}
 	// fieldVerdictMarks are the bits that Commit copies to ct_mark 7..9: those of markInspect, markCutThrough and markFailOpen.
 	fieldVerdictMarks = field{0, 7, 9}
+	// fieldHairpin is 1 for requests of a Pod to itself, on their way as the server's.
+	fieldHairpin = field{0, 10, 10}
 	// fieldPath is pathReplyBypass, pathOrdinary or pathReset.
 	fieldPath = field{0, 23, 24}
 	// fieldEdge is the edge's number, ledger.EdgeFirst..EdgeLast.
 	fieldEdge = field{1, 0, 15}
-	// fieldZone is the edge's conntrack zone: ledger.ZoneBase plus its number.
+	// fieldZone is the edge's conntrack zone, ledger.ZoneBase plus its number, or the one of the server's side of connections of its
+	// Pod to itself, ledger.HairpinZoneBase plus its number.
 	fieldZone = field{1, 16, 31}
 	// fieldOutPort is the bridge port at the edge's other side: where the packet leaves when all is well.
 	fieldOutPort = field{2, 0, 31}
@@ -145,11 +148,14 @@ const (
 	priorityReply         = 300 // ConntrackState
 	priorityEpoch         = 200 // ConntrackState: judged by the present epoch
 	priorityBackwards     = 300 // NewConnection: a reply that would open a connection
+	priorityOwnService    = 260 // NewConnection, PeerClass: a server's connections to its own Services
 	priorityUngoverned    = 250 // NewConnection
 	priorityFragmentUDP   = 210 // fragments of UDP: NewConnection, ServiceLB, PeerPort, PortVerdict
 	priorityFragment      = 200 // NewConnection
-	priorityOwnEndpoint   = 300 // ServiceLB: the client is an endpoint itself
 	priorityService       = 200 // ServiceLB
+	priorityHairpinReply  = 230 // Deliver: replies of a Pod to itself
+	priorityHairpin       = 220 // Classifier, Commit, AfterEngine, Deliver: of a Pod to itself
+	priorityHairpinClass  = 950 // PeerClass: a Pod as its own client
 	priorityNode          = 900 // PeerClass: from the node itself
 	priorityEndpoint      = 800 // PeerClass: a chosen endpoint
 	priorityEndpointOther = 700 // PeerClass: a chosen endpoint of the default class

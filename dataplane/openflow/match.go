@@ -127,6 +127,9 @@ func tpDst(port uint16) condition {
 // notSYN matches TCP segments without the SYN flag.
 func notSYN(m *match) { m.tcpFlags = "-syn" }
 
+// onlySYN matches TCP segments that open a connection.
+func onlySYN(m *match) { m.tcpFlags = "+syn-ack" }
+
 // String puts the parts in the order in which Open vSwitch prints them.
 func (m *match) String() string {
 	var parts []string

@@ -15,6 +15,7 @@ func (r *renderer) newConnection() {
 	for i := range r.groups {
 		r.backwards(&r.groups[i])
 	}
+	r.ownServices()
 	c := cookie(featurePipeline, 0)
 	r.b.add(tableNewConnection, priorityUngoverned, c, "Connections in a direction that is not governed.",
 		newMatch(is(fieldGroup, 0)), gotoTable(tableCommit))

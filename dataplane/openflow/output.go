@@ -14,6 +14,7 @@ func (r *renderer) commit() {
 			newMatch(proto(family(e.Addr())), is(fieldTranslate, 1), is(fieldEndpoint, r.endpoints[e])),
 			commitTranslated(tableCommitted, e))
 	}
+	r.hairpinCommit()
 	for _, f := range ipFamilies {
 		r.b.add(tableCommit, priorityStep, cookie(featurePipeline, 0), "Other connections that have been judged.",
 			newMatch(proto(f)), commitVerdict(tableCommitted))
@@ -114,10 +115,18 @@ func (r *renderer) edgeAfterEngine(e *edge) {
 	add(priorityEdge, "Replies that Pod %s sends.",
 		newMatch(inPort(r.ports.EngineA), vlanTCI(ingress, mask), dlSrc(e.ports.MAC)),
 		popVLAN, load(fieldOutPort, e.ports.Uplink), gotoTable(tableDeliver))
+	if e.Hairpin {
+		r.hairpinAfterEngine(e)
+	}
 }
 
 // deliver sends a packet out of its edge's other side.
 func (r *renderer) deliver() {
+	for i := range r.edges {
+		if r.edges[i].Hairpin {
+			r.hairpinTurns(&r.edges[i])
+		}
+	}
 	r.b.add(tableDeliver, priorityStep, cookie(featurePipeline, 0), "All that has come this far.",
 		newMatch(), "output:"+fieldOutPort.name())
 }

@@ -219,31 +219,6 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// A Pod whose own Service has no other endpoint is judged by itself and left to kube-proxy; with another one it goes there.
-func TestOwnService(t *testing.T) {
-	w, client := outgoing(t)
-	w.service("alone", "TCP", "10.96.0.10:80", "10.1.0.2:8080")
-	w.service("together", "TCP", "10.96.0.11:80", "10.1.0.2:8080 10.2.0.3:8080")
-	w.apply()
-	ovstest.Serve(t, w.Netns("net"), netip.MustParseAddrPort("10.2.0.3:8080"))
-	for range 6 {
-		if answer := w.mustAsk(w.dial(client, "tcp", "10.96.0.11:80"), "hello"); !strings.HasPrefix(answer, "10.2.0.3:8080") {
-			t.Fatalf("the answer is %q", answer)
-		}
-	}
-	w.IP("net", "addr add 10.96.0.10/32 dev lo") // a stand-in for kube-proxy, which would rewrite both addresses
-	ovstest.Serve(t, w.Netns("net"), netip.MustParseAddrPort("10.96.0.10:80"))
-	seen := w.Capture("eng", ovstest.EngineA, "-Q", "in", "vlan")
-	c := w.dial(client, "tcp", "10.96.0.10:80")
-	w.mustAsk(c, "hello")
-	if !seen.WaitFor(func(s string) bool { return strings.Contains(s, "> 10.96.0.10.80: Flags [S]") }) {
-		t.Errorf("the connection is not inspected:\n%s", seen.Text())
-	}
-	w.group("out", plan.Egress, 101, w.plan.Groups[0].Classes)
-	w.apply()
-	w.mustAsk(c, "judged anew by the same peer")
-}
-
 // SCTP is judged, too.
 func TestSCTP(t *testing.T) {
 	w, client := outgoing(t)

@@ -33,6 +33,7 @@ func (r *renderer) peerClass() {
 			fmt.Sprintf("Connections from the node itself at %s (the kubelet's probes) are not governed.", a),
 			newMatch(proto(family(a)), is(fieldSource, sourceUplink), srcIn(netip.PrefixFrom(a, a.BitLen()))), gotoTable(tableCommit))
 	}
+	r.hairpinClasses()
 	for i := range r.groups {
 		g := &r.groups[i]
 		for _, p := range g.Peers {

@@ -14,12 +14,9 @@ import (
 
 // serviceLB chooses an endpoint for a Service's address, so that the endpoint, not the Service, is judged as the peer. Only
 // packets that open a connection come here with a choice to make; Commit then writes the translation into the connection.
-//
-// Pods that are an endpoint of the Service themselves are never sent to themselves when there is another one. When there is
-// none, kube-proxy carries the connection back to the Pod (it must rewrite the source as well); the verdict is the same, since
-// only one endpoint can be meant.
+// A Pod that is an endpoint of the Service itself may be sent to itself (see hairpin.go).
 func (r *renderer) serviceLB() {
-	if r.anyEgress() {
+	if len(r.edges) > 0 {
 		r.countUDPPorts()
 		taken, seen := map[uint32]bool{}, map[frontend]bool{}
 		for i := range r.plan.Services {
@@ -28,10 +25,6 @@ func (r *renderer) serviceLB() {
 	}
 	r.b.add(tableServiceLB, priorityMiss, cookie(featurePipeline, 0), "Connections to anything but a Service.",
 		newMatch(), gotoTable(tablePeerPort))
-}
-
-func (r *renderer) anyEgress() bool {
-	return slices.ContainsFunc(r.edges, func(e edge) bool { return e.egress != 0 })
 }
 
 // countUDPPorts counts the ports of each Service's address, and drops fragments that may be for any of several.
@@ -77,13 +70,12 @@ func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[
 			r.leaveToKubeProxy(s, addresses)
 			continue
 		}
-		id := r.selectGroup(s, "", endpoints, taken)
+		id := r.selectGroup(s, endpoints, taken)
 		for _, a := range addresses {
 			r.toService(s, a, priorityService, cookie(featureService, id),
 				fmt.Sprintf("New connections to Service %s at %s.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
 				toGroup(id), notYetJudged)
 		}
-		r.ownEndpoints(s, addresses, endpoints, taken)
 	}
 }
 
@@ -115,48 +107,16 @@ func (r *renderer) leaveToKubeProxy(s *plan.ServicePort, addresses []netip.Addr)
 	}
 }
 
-// ownEndpoints handles clients that are an endpoint of the Service themselves.
-func (r *renderer) ownEndpoints(s *plan.ServicePort, addresses []netip.Addr, endpoints []netip.AddrPort, taken map[uint32]bool) {
-	for i := range r.edges {
-		e := &r.edges[i]
-		isOwn := func(a netip.AddrPort) bool { return slices.Contains(e.Addresses, a.Addr()) }
-		own := slices.IndexFunc(endpoints, isOwn)
-		if e.egress == 0 || own < 0 {
-			continue
-		}
-		others := slices.DeleteFunc(slices.Clone(endpoints), isOwn)
-		c, how, conditions := cookie(featureEdge, uint32(e.number)), "another endpoint", []condition{notYetJudged}
-		var does string
-		if len(others) > 0 {
-			does = toGroup(r.selectGroup(s, e.Pod.String(), others, taken))
-		} else {
-			// Without the condition, since the packet keeps the Service's address and is judged anew by this flow as well.
-			how, conditions = "itself, by kube-proxy", nil
-			does = actions(append(r.choose(s, endpoints[own], false), gotoTable(tablePeerClass))...)
-		}
-		for _, a := range addresses {
-			r.toService(s, a, priorityOwnEndpoint, c,
-				fmt.Sprintf("Connections of Pod %s to its own Service %s at %s: to %s.", e.Pod, serviceName(s),
-					netip.AddrPortFrom(a, s.Port), how),
-				does, append(conditions, is(fieldEdge, uint32(e.number)))...)
-		}
-	}
-}
-
 // choose writes an endpoint into the registers.
-func (r *renderer) choose(s *plan.ServicePort, endpoint netip.AddrPort, translate bool) []string {
-	list := []string{load(fieldEndpointChosen, 1)}
-	if translate {
-		list = append(list, load(fieldTranslate, 1))
-	}
-	return append(list, load(fieldProto, protoNumber(s.Protocol)), load(fieldPeerPort, uint32(endpoint.Port())), load(fieldEndpoint, r.endpoints[endpoint]))
+func (r *renderer) choose(s *plan.ServicePort, endpoint netip.AddrPort) []string {
+	return append([]string{load(fieldEndpointChosen, 1), load(fieldTranslate, 1)}, load(fieldProto, protoNumber(s.Protocol)), load(fieldPeerPort, uint32(endpoint.Port())), load(fieldEndpoint, r.endpoints[endpoint]))
 }
 
 // selectGroup adds the group that chooses one of the endpoints, and gives its ID. Affinity hashes the client's address, so that
 // one client keeps its endpoint; otherwise the datapath hashes the whole connection, which needs no upcall for each.
 // Connections are spread by rendezvous hashing over bucket IDs, which follow from the endpoints: when one comes or goes, only its
 // own clients move.
-func (r *renderer) selectGroup(s *plan.ServicePort, except string, endpoints []netip.AddrPort, taken map[uint32]bool) uint32 {
+func (r *renderer) selectGroup(s *plan.ServicePort, endpoints []netip.AddrPort, taken map[uint32]bool) uint32 {
 	method := "selection_method=dp_hash"
 	if s.Affinity {
 		method = "selection_method=hash,fields=ip_src"
@@ -169,13 +129,10 @@ func (r *renderer) selectGroup(s *plan.ServicePort, except string, endpoints []n
 	spec := []string{"type=select", method}
 	for _, e := range sorted {
 		spec = append(spec, fmt.Sprintf("bucket=bucket_id:%d,weight:100,actions=%s", r.endpoints[e],
-			actions(append(r.choose(s, e, true), resubmit(tablePeerClass))...)))
+			actions(append(r.choose(s, e), resubmit(tablePeerClass))...)))
 	}
-	id := freeNumber(taken, serviceName(s), string(s.Protocol), family(endpoints[0].Addr()), except)
+	id := freeNumber(taken, serviceName(s), string(s.Protocol), family(endpoints[0].Addr()))
 	comment := "Endpoints of Service " + serviceName(s)
-	if except != "" {
-		comment += " for Pod " + except
-	}
 	r.b.Groups = append(r.b.Groups, Group{Comment: comment + ": " + joinAddrPorts(endpoints) + ".", ID: id, Spec: strings.Join(spec, ",")})
 	return id
 }

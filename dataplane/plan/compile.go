@@ -19,9 +19,8 @@ func Compile(s Snapshot) (*NodePlan, Findings) {
 		shadows.endGroup()
 	}
 	p.RuleSets = sets.sorted()
-	if slices.ContainsFunc(edges, func(e Edge) bool { return e.Egress != "" }) {
-		p.Services = x.servicePorts()
-	}
+	x.markHairpins(edges)
+	p.Services = x.servicePorts(edges)
 	return p, newFindings(x, policies, shadows)
 }
 

@@ -17,7 +17,8 @@ type NodePlan struct {
 	Groups []Group `json:"groups"`
 	// RuleSets are the distinct allow-lists that the engine applies, sorted by Key.
 	RuleSets []RuleSet `json:"ruleSets"`
-	// Services are the Service ports that egress-governed Pods of this node resolve at their own edge, sorted.
+	// Services are the Service ports that governed Pods of this node resolve at their own edge, sorted: all of them when any of
+	// these Pods is governed at egress, else those with one of these Pods among their endpoints.
 	Services []ServicePort `json:"services"`
 	// NodeAddresses are this node's own addresses, sorted: traffic from them to a Pod is never governed.
 	NodeAddresses []netip.Addr `json:"nodeAddresses"`
@@ -41,6 +42,8 @@ type Edge struct {
 	// Ingress and Egress are keys of Groups; empty when that direction is not governed.
 	Ingress string `json:"ingress,omitempty"`
 	Egress  string `json:"egress,omitempty"`
+	// Hairpin says that the Pod is an endpoint, ready or not, of a Service with a cluster address, through which it may reach itself.
+	Hairpin bool `json:"hairpin,omitempty"`
 }
 
 // Group is one way in which Pods are governed in one direction. A packet that opens a connection is judged in two steps:

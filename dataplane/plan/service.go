@@ -121,8 +121,10 @@ func fixedTarget(port *corev1.ServicePort) uint16 {
 
 // servicePorts returns the ports of all Services with a cluster address, with the endpoints that kube-proxy would choose from.
 // Headless Services need none, and an ExternalName has none.
-func (x *index) servicePorts() []ServicePort {
+// When none of the edges is governed at egress, those suffice that lead an edge's Pod to itself.
+func (x *index) servicePorts(edges []Edge) []ServicePort {
 	all := []ServicePort{}
+	wanted := wantedServices(edges)
 	for _, name := range x.serviceNames {
 		s := x.services[name]
 		addresses := clusterAddresses(s.object)
@@ -135,7 +137,7 @@ func (x *index) servicePorts() []ServicePort {
 			if !ok {
 				continue
 			}
-			all = append(all, ServicePort{
+			made := ServicePort{
 				Service:   name,
 				Name:      port.Name,
 				Addresses: addresses,
@@ -143,13 +145,48 @@ func (x *index) servicePorts() []ServicePort {
 				Port:      uint16(port.Port),
 				Affinity:  s.object.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 				Endpoints: x.chooseEndpoints(s, port, addresses),
-			})
+			}
+			if wanted(made.Endpoints) {
+				all = append(all, made)
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b ServicePort) int {
 		return cmp.Or(compareNames(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 	})
 	return all
+}
+
+// wantedServices tells, by its endpoints, whether a Service's port is resolved at any of the edges.
+func wantedServices(edges []Edge) func([]netip.AddrPort) bool {
+	own := map[netip.Addr]bool{}
+	for _, e := range edges {
+		if e.Egress != "" {
+			return func([]netip.AddrPort) bool { return true }
+		}
+		for _, a := range e.Addresses {
+			own[a] = e.Hairpin
+		}
+	}
+	return func(endpoints []netip.AddrPort) bool {
+		return slices.ContainsFunc(endpoints, func(a netip.AddrPort) bool { return own[a.Addr()] })
+	}
+}
+
+// markHairpins notes which edges' Pods are endpoints of Services with cluster addresses.
+func (x *index) markHairpins(edges []Edge) {
+	behind := map[netip.Addr]bool{}
+	for _, s := range x.services {
+		if len(clusterAddresses(s.object)) == 0 {
+			continue
+		}
+		for _, e := range s.endpoints {
+			behind[x.addresses[e.address]] = true
+		}
+	}
+	for i := range edges {
+		edges[i].Hairpin = slices.ContainsFunc(edges[i].Addresses, func(a netip.Addr) bool { return behind[a] })
+	}
 }
 
 // chooseEndpoints takes, of each address family that the Service has, the ready endpoints, or those that drain when there

@@ -65,6 +65,14 @@ func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials
 
 func (d *Directory) pod(a netip.AddrPort) Peer { return Peer{Address: a, Name: d.pods[a.Addr()]} }
 
+// client gives the client of a connection to a server. One that the server sees by the hairpin address is the server's own Pod.
+func (d *Directory) client(client, server netip.AddrPort) Peer {
+	if ledger.IsHairpin(client.Addr()) {
+		client = netip.AddrPortFrom(server.Addr(), client.Port())
+	}
+	return d.pod(client)
+}
+
 func (d *Directory) service(a netip.AddrPort) *Peer {
 	if !a.IsValid() {
 		return nil

@@ -37,7 +37,7 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	}
 	ev := Event{
 		Time: e.Time, Verdict: Deny, Node: j.Node, Policies: set.Policies, Direction: set.Direction, Layer: 7,
-		Protocol: e.Proto, Client: d.pod(client), Server: d.pod(server), Application: e.AppProto, FlowID: e.FlowID,
+		Protocol: e.Proto, Client: d.client(client, server), Server: d.pod(server), Application: e.AppProto, FlowID: e.FlowID,
 	}
 	if set.Audit {
 		ev.Verdict = Audit

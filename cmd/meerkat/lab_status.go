@@ -17,9 +17,9 @@ import (
 // writeStatus prints a lab's status as `kubectl get` would print its objects.
 func writeStatus(w io.Writer, s lab.Status) error {
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(t, "NODE\tENGINE\tRULES\tGOVERNED PODS\tLAST SYNC")
+	fmt.Fprintln(t, "NODE\tENGINE\tSWITCH\tRULES\tGOVERNED PODS\tLAST SYNC")
 	for _, n := range s.Nodes {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\n", n.Name, n.Engine, n.Rules, n.Governed, dash(n.Sync))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", n.Name, n.Engine, n.Switch, n.Rules, n.Governed, dash(n.Sync))
 	}
 	fmt.Fprintln(t, "\nPOD\tNODE\tADDRESSES\tGOVERNED")
 	for _, p := range s.Pods {

@@ -147,7 +147,7 @@ func (n *Node) releaseOld(ctx context.Context, p *plan.NodePlan) error {
 
 // releaseForgotten releases the Pods that an earlier run interposed and that are not governed any more.
 func (n *Node) releaseForgotten(ctx context.Context) error {
-	if !n.inherited {
+	if !n.forgotten {
 		return nil
 	}
 	targets, err := n.attacher.Journaled()
@@ -166,7 +166,7 @@ func (n *Node) releaseForgotten(ctx context.Context) error {
 		}
 		errs = append(errs, err, n.cfg.Switch.DelPorts(ctx, attach.PodPort(t.UID), attach.UplinkPort(t.UID)))
 	}
-	n.inherited = errors.Join(errs...) != nil
+	n.forgotten = errors.Join(errs...) != nil
 	return errors.Join(errs...)
 }
 

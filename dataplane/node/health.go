@@ -23,7 +23,7 @@ func (n *Node) startBridge(ctx context.Context) error {
 	if err != nil || len(present.Flows) > 0 {
 		return err // an earlier run's: they hold until the first Sync
 	}
-	n.inherited = false
+	n.inherited = false // Pods of an earlier run have no network now, until the first Sync
 	return n.commit(ctx, n.current.plan, n.current.numbers)
 }
 
@@ -59,37 +59,47 @@ func (n *Node) waitForEngine(ctx context.Context) error {
 
 // followHealth makes the flows follow the engine: while it does not inspect, they do what each policy's failurePolicy says.
 func (n *Node) followHealth(ctx context.Context) {
+	var later <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case h, ok := <-n.engine.HealthChanges():
+		case _, ok := <-n.engine.HealthChanges():
 			if !ok {
 				return
 			}
-			n.setEngine(ctx, h.Healthy, h.Reason)
+		case <-later:
+		}
+		later = nil
+		s := n.engine.Status()
+		wait := n.deaf()
+		if wait > 0 && !s.Health.Healthy && s.PID != 0 {
+			later = time.After(wait) // without a switch no probe comes back
+			continue
+		}
+		if !n.setEngine(ctx, s.Health.Healthy, s.Health.Reason) {
+			later = time.After(100 * time.Millisecond)
 		}
 	}
 }
 
-func (n *Node) setEngine(ctx context.Context, up bool, reason string) {
+// setEngine makes the flows take the engine for one that inspects, or does not. It returns false when the flows cannot be changed
+// now: until they are, packets go to an engine that does not answer, and are lost.
+func (n *Node) setEngine(ctx context.Context, up bool, reason string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.engineUp == up {
-		return
+		return true
 	}
 	n.engineUp = up
 	if n.inherited {
-		return
+		return true
 	}
 	n.cfg.Log.Info("Engine changed", "inspects", up, "reason", reason)
-	// A commit that fails is tried again: until it succeeds, packets go to an engine that does not answer, and are lost.
-	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, time.Second) {
-		err := n.commit(ctx, n.current.plan, n.current.numbers)
-		if err == nil {
-			return
-		}
+	if err := n.commit(ctx, n.current.plan, n.current.numbers); err != nil {
+		n.engineUp = !up
 		n.cfg.Log.Error(err, "The flows do not follow the engine yet")
-		time.Sleep(wait)
+		return false
 	}
+	return true
 }

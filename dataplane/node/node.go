@@ -61,7 +61,14 @@ type Node struct {
 	engineUp bool
 	// inherited tells that flows and Pods may be those of an earlier run: until the first Sync they are left as they are.
 	inherited bool
+	// forgotten tells that there may be Pods that an earlier run interposed and no Sync has released since.
+	forgotten bool
+	// snapshot is the last Sync's, and failed tells that it has not done all of it.
+	snapshot *plan.Snapshot
+	failed   bool
+	bridge   *bridge
 
+	outcome   atomic.Pointer[Outcome]
 	directory atomic.Pointer[verdict.Directory]
 	meanings  atomic.Pointer[map[uint32]suricatarules.Meaning] // of the rules, by sid
 	denied    chan engine.DeniedPacket
@@ -86,7 +93,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, attacher: attacher, ledger: numbers,
 		edges:   map[types.NamespacedName]attached{},
 		denied:  make(chan engine.DeniedPacket, 1024),
-		current: programmed{plan: &plan.NodePlan{}}, inherited: true,
+		current: programmed{plan: &plan.NodePlan{}}, inherited: true, forgotten: true, bridge: newBridge(),
 	}
 	if err := attacher.EnsurePairs(cfg.MTU + vlanTag); err != nil {
 		return nil, err
@@ -95,8 +102,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if err := n.startPath(ctx); err != nil {
-		return nil, errors.Join(err, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), attacher.RemovePairs())
+		return nil, errors.Join(err, n.abandon(ctx))
 	}
+	n.engineUp = true // as the first Sync's flows say
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	n.links = newLinks(background, attacher, cfg.MTU, func(f LinkFault) {
@@ -105,7 +113,18 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.running.Go(n.links.run)
 	n.running.Go(func() { n.reportVerdicts(background) })
 	n.running.Go(func() { n.followHealth(background) })
+	n.running.Go(func() { n.watchBridge(background) })
+	n.running.Go(func() { n.recover(background) })
 	return n, nil
+}
+
+// abandon takes back what a Start that failed has done. When Pods of an earlier run are still interposed, all is left as it is:
+// without the bridge they would have no network, and what was enforced still is.
+func (n *Node) abandon(ctx context.Context) error {
+	if pods, err := n.attacher.Journaled(); err != nil || len(pods) > 0 {
+		return errors.Join(err, n.engine.Detach())
+	}
+	return errors.Join(n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), n.attacher.RemovePairs())
 }
 
 func (n *Node) startEngine(ctx context.Context) error {
@@ -143,6 +162,16 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	errs = append(errs, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), n.attacher.RemovePairs())
 	return errors.Join(errs...)
+}
+
+// Detach ends this process's part and leaves everything in force, for the next Start to take up: the engine goes on inspecting
+// (unless its configuration ties it to this process), the flows go on steering, and Pods stay where they are.
+func (n *Node) Detach() error {
+	n.stop()
+	n.running.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.engine.Detach()
 }
 
 // Engine is the node's engine, for its status and for tests that send it signals.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,14 +21,52 @@ const (
 	ReasonEngineInspects      = "EngineInspects"
 	ReasonEngineNotInspecting = "EngineNotInspecting"
 	ReasonInterfacesChanged   = "InterfacesChanged"
+	ReasonSwitchDown          = "SwitchDown"
+	ReasonFlowsOverwritten    = "FlowsOverwritten"
 	ReasonReady               = "Ready"
 	ReasonNotReady            = "NotReady"
 	ReasonInvalid             = "Invalid"
 )
 
-// Conditions gives a policy's conditions on this node: those of the compiler, and what became of it. It is pure; err is Sync's,
-// and health the engine's sentence about itself, empty while it inspects.
-func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string) []metav1.Condition {
+// Troubles are what is wrong with a node for the moment; the zero value is a node without any.
+type Troubles struct {
+	// Switch is why the switch cannot be reached.
+	Switch string
+	// Engine is why the engine does not inspect.
+	Engine string
+	// Overwritten says what others did to the flows of late. They have been put back.
+	Overwritten string
+}
+
+// Troubles gives what is wrong with the node now.
+func (n *Node) Troubles() Troubles {
+	b := n.Bridge()
+	return Troubles{Switch: b.Down, Engine: n.engine.Health().Reason, Overwritten: b.Disturbed(time.Now())}
+}
+
+// degraded gives the condition Degraded, and whether policies are enforced nevertheless. links are sentences about interfaces.
+func (t Troubles) degraded(links []string) (c metav1.Condition, enforced bool) {
+	c = metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}
+	switch {
+	case t.Switch != "":
+		c.Reason, c.Message = ReasonSwitchDown, t.Switch
+	case t.Overwritten != "":
+		c.Reason, c.Message, enforced = ReasonFlowsOverwritten, t.Overwritten, t.Engine == ""
+		if t.Engine != "" { // perhaps for want of the flows that lead probes to it
+			c.Message += "; and the engine does not inspect: " + t.Engine
+		}
+	case t.Engine != "":
+		c.Reason, c.Message = ReasonEngineNotInspecting, "the engine does not inspect: "+t.Engine+"; until it does, failurePolicy holds"
+	case len(links) > 0:
+		c.Reason, c.Message, enforced = ReasonInterfacesChanged, strings.Join(links[:min(len(links), 10)], "; "), true
+	default:
+		c.Status, c.Reason, c.Message, enforced = metav1.ConditionFalse, ReasonEngineInspects, "the engine inspects", true
+	}
+	return c, enforced
+}
+
+// Conditions gives a policy's conditions on this node: those of the compiler, and what became of it. It is pure; err is Sync's.
+func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, troubles Troubles) []metav1.Condition {
 	name := policy.Namespace + "/" + policy.Name
 	set := func(kind string, ok bool, good, bad, message string) metav1.Condition {
 		c := metav1.Condition{
@@ -48,14 +87,9 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string)
 	}
 	programmed := r.programmed(policy, found, err)
 	all = append(all, programmed)
-	degraded := set(v1alpha1.ConditionDegraded, health != "", ReasonEngineNotInspecting, ReasonEngineInspects, "the engine inspects")
-	if health != "" {
-		degraded.Message = "the engine does not inspect: " + health + "; until it does, failurePolicy holds"
-	}
 	changed, lost := r.linkFaults(name)
-	if len(changed) > 0 && health == "" {
-		degraded = set(v1alpha1.ConditionDegraded, true, ReasonInterfacesChanged, "", strings.Join(changed[:min(len(changed), 10)], "; "))
-	}
+	degraded, enforced := troubles.degraded(changed)
+	degraded.ObservedGeneration = policy.Generation
 	all = append(all, degraded)
 
 	ready, why := true, "everything that the policy says is enforced"
@@ -63,8 +97,8 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, health string)
 	for _, c := range all {
 		wrong := c.Status == metav1.ConditionFalse
 		if c.Type == v1alpha1.ConditionDegraded || c.Type == plan.ConditionShadowed {
-			// Interfaces that are set right again are told of, and do no harm.
-			wrong = c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue && (health != "" || lost)
+			// What is put back or set right again is told of, and does no harm.
+			wrong = c.Type == v1alpha1.ConditionDegraded && (!enforced || lost)
 		}
 		if wrong && ready {
 			ready, why = false, c.Message

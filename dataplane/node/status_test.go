@@ -35,19 +35,21 @@ func TestConditions(t *testing.T) {
 		return r
 	}
 	for _, c := range []struct {
-		name    string
-		report  *Report
-		err     error
-		health  string
-		ready   bool
-		stalled bool
-		why     string
+		name     string
+		report   *Report
+		err      error
+		troubles Troubles
+		ready    bool
+		stalled  bool
+		why      string
 	}{
 		{name: "all is well", report: report(nil, accepted), ready: true},
 		{name: "shadowed rules are enforced as written", report: report(nil, accepted, shadowed), ready: true},
 		{name: "invalid", report: report(nil, invalid), stalled: true, why: "a bad regex"},
 		{name: "sync failed", report: report(nil, accepted), err: errors.New("no bridge"), why: "no bridge"},
-		{name: "no engine", report: report(nil, accepted), health: "no probe came back", why: "no probe came back"},
+		{name: "no engine", report: report(nil, accepted), troubles: Troubles{Engine: "no probe came back"}, why: "no probe came back"},
+		{name: "no switch", report: report(nil, accepted), troubles: Troubles{Switch: "no vswitchd", Engine: "no probe"}, why: "no vswitchd"},
+		{name: "flows put back", report: report(nil, accepted), troubles: Troubles{Overwritten: "3 flows removed"}, ready: true},
 		{name: "rules refused", report: report(func(r *Report) {
 			r.Refusals = []Refusal{{Policies: []string{"shop/web"}, Reason: "too many rules", Instead: "nothing is allowed"}}
 		}, accepted), stalled: true, why: "too many rules; nothing is allowed"},
@@ -67,7 +69,7 @@ func TestConditions(t *testing.T) {
 			r.Links = []LinkFault{{Pod: types.NamespacedName{Namespace: "shop", Name: "other"}, What: "the MTU is 9000"}}
 		}, accepted), ready: true},
 	} {
-		all := c.report.Conditions(policy, c.err, c.health)
+		all := c.report.Conditions(policy, c.err, c.troubles)
 		ready := meta.FindStatusCondition(all, v1alpha1.ConditionReady)
 		if (ready.Status == metav1.ConditionTrue) != c.ready || !strings.Contains(ready.Message, c.why) {
 			t.Errorf("%s: Ready is %s: %s", c.name, ready.Status, ready.Message)

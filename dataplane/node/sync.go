@@ -27,8 +27,6 @@ type Report struct {
 	Failed map[types.NamespacedName]error
 	// Links are interfaces that somebody has changed.
 	Links []LinkFault
-	// Drift counts the flows that were missing, foreign or changed when they were read back after the commit.
-	Drift int
 	Took  time.Duration
 	// Steps says how long each part took.
 	Steps []Step
@@ -55,11 +53,34 @@ func (p programmed) uses(id uint16) bool {
 	return false
 }
 
+// Outcome is what became of the last Sync.
+type Outcome struct {
+	Report *Report
+	Err    error
+}
+
+// Outcome gives what became of the last Sync, also of one that was made again because the switch had been gone; nil before the
+// first one.
+func (n *Node) Outcome() *Outcome { return n.outcome.Load() }
+
 // Sync makes the node do what the snapshot's policies say, and returns once it does: rules, flows and Pods are read back. On an
 // error what was in force before stays, as far as it got; the next Sync goes on from there.
 func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.snapshot = &s
+	return n.sync(ctx, s)
+}
+
+// sync is Sync for who has the lock.
+func (n *Node) sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
+	r, err := n.doSync(ctx, s)
+	n.failed = err != nil || len(r.Failed) > 0
+	n.outcome.Store(&Outcome{r, err})
+	return r, err
+}
+
+func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	w := &watch{began: time.Now(), last: time.Now()}
 	r := &Report{}
 	r.Plan, r.Findings = plan.Compile(s)
@@ -81,16 +102,16 @@ func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	if err := n.commit(ctx, r.Plan, numbers); err != nil {
 		return r, fmt.Errorf("the flows are not committed, the last ones stay: %w", err)
 	}
+	n.inherited = false
 	w.lap("flows")
 	if err := n.releaseOld(ctx, r.Plan); err != nil {
 		return r, err
 	}
 	w.lap("release")
 	n.current = programmed{r.Plan, numbers}
-	if r.Drift, err = n.readBack(ctx); err != nil {
-		return r, err
+	if h := n.engine.Health(); !h.Healthy && len(n.rules.loaded) > 0 {
+		return r, errors.Join(errEngine, errors.New(h.Reason))
 	}
-	w.lap("read back")
 	r.Links = n.links.list()
 	r.Took, r.Steps = time.Since(w.began), w.steps
 	return r, nil
@@ -111,7 +132,7 @@ func (n *Node) assign(ctx context.Context, p *plan.NodePlan) (ledger.Numbers, er
 	return numbers, n.ledger.Save()
 }
 
-// commit renders the flows of the edges that are interposed and commits what differs from what is there.
+// commit renders the flows of the edges that are interposed, commits what differs from what is there, and reads all of it back.
 func (n *Node) commit(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) error {
 	b := n.render(p, numbers)
 	if err := b.Err(); err != nil {
@@ -143,22 +164,6 @@ func (n *Node) describe(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Number
 		macs[pod.String()] = a.ports.MAC
 	}
 	n.directory.Store(verdict.NewDirectory(s.Pods, p, numbers, denials, macs))
-}
-
-// readBack compares what the switch and the engine have with what they should have.
-func (n *Node) readBack(ctx context.Context) (int, error) {
-	present, err := n.cfg.Switch.Dump(ctx)
-	if err != nil {
-		return 0, err
-	}
-	drift := openflow.Drift(n.render(n.current.plan, n.current.numbers), present)
-	if drift.Count() > 0 {
-		return drift.Count(), fmt.Errorf("the switch does not have the flows that were committed: %s", drift)
-	}
-	if h := n.engine.Health(); !h.Healthy && len(n.rules.loaded) > 0 {
-		return 0, errors.Join(errEngine, errors.New(h.Reason))
-	}
-	return 0, nil
 }
 
 var errEngine = errors.New("the engine does not inspect")

@@ -159,3 +159,9 @@ func (s *Fake) Denials(context.Context) (counts map[uint32]uint64, err error) {
 	err = s.locked(func() error { counts = maps.Clone(s.Denied); return nil })
 	return counts, err
 }
+
+// Watch tells that the switch is there, and waits: what Meddle does is not undone.
+func (s *Fake) Watch(ctx context.Context, w Watcher) {
+	w.Up(true)
+	<-ctx.Done()
+}

@@ -31,8 +31,16 @@ type OVS struct {
 	// Timeout bounds every command; 0 stands for 10 seconds.
 	Timeout time.Duration
 
-	mu      sync.Mutex // serialises changes
+	mu      sync.Mutex // serialises changes of flows
 	present *Bundle    // what the bridge held when it was last read, nil when that is not known
+	wanted  *Bundle    // what the last Apply that succeeded asked for, nil when there was none
+	watch   watch
+
+	recorded *recording  // of wanted or of something older, nil when there is none
+	recorder *time.Timer // records soon
+
+	portsMu sync.Mutex        // serialises changes of ports
+	numbers map[string]uint32 // of the ports that were added
 }
 
 var _ Switch = &OVS{}
@@ -81,7 +89,7 @@ func (s *OVS) ensureMeter(ctx context.Context) error {
 func (s *OVS) DeleteBridge(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.present = nil
+	s.present, s.wanted = nil, nil
 	if _, err := s.vsctl(ctx, "--if-exists", "del-br", s.bridge()); err != nil {
 		return fmt.Errorf("deleting bridge %s: %w", s.bridge(), err)
 	}
@@ -97,8 +105,17 @@ func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err := s.apply(ctx, b)
+	if err == nil {
+		s.wanted = b
+		s.recordSoon()
+	}
+	return err
+}
+
+func (s *OVS) apply(ctx context.Context, b *Bundle) error {
 	if s.present != nil {
-		if drift, err := s.commit(ctx, b); err == nil && drift.Count() == 0 {
+		if drift, err := s.commit(ctx, b, Transaction(b, s.present)); err == nil && drift.Count() == 0 {
 			return nil
 		}
 	}
@@ -110,8 +127,7 @@ func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
 	if err != nil {
 		return err
 	}
-	s.present = present
-	drift, err := s.commit(ctx, b)
+	drift, err := s.commit(ctx, b, Transaction(b, present))
 	if err == nil && drift.Count() != 0 {
 		err = fmt.Errorf("bridge %s does not hold what was committed: %s: another controller may be writing to it", s.bridge(), drift)
 	}
@@ -121,13 +137,27 @@ func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
 	return err
 }
 
-// commit turns s.present into b and reads the bridge back.
-func (s *OVS) commit(ctx context.Context, b *Bundle) (Differences, error) {
-	if text := Transaction(b, s.present); text != "" {
-		if _, err := s.ofctl(ctx, text, "bundle", s.bridge(), "-"); err != nil {
-			return Differences{}, fmt.Errorf("committing flows to %s: %w", s.bridge(), err)
+// commit commits the text, which is to turn what the bridge holds into b, and reads the bridge back.
+func (s *OVS) commit(ctx context.Context, b *Bundle, text string) (Differences, error) {
+	if text != "" {
+		if err := s.bundle(ctx, text); err != nil {
+			return Differences{}, err
 		}
 	}
+	return s.compare(ctx, b)
+}
+
+// bundle commits a text as one OpenFlow bundle.
+func (s *OVS) bundle(ctx context.Context, text string) error {
+	if _, err := s.ofctl(ctx, text, "--no-names", "bundle", s.bridge(), "-"); err != nil {
+		return fmt.Errorf("committing flows to %s: %w", s.bridge(), err)
+	}
+	return nil
+}
+
+// compare reads the bridge back. What others do to it from here on is told by the watch.
+func (s *OVS) compare(ctx context.Context, b *Bundle) (Differences, error) {
+	s.watch.settle(ctx)
 	present, err := s.Dump(ctx)
 	if err != nil {
 		return Differences{}, err

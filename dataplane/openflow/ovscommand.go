@@ -2,17 +2,26 @@ package openflow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-const defaultTimeout = 10 * time.Second
+const (
+	defaultTimeout = 10 * time.Second
+	defaultRunDir  = "/var/run/openvswitch"
+)
 
 // CommandError says that one of Open vSwitch's programs failed.
 type CommandError struct {
@@ -50,11 +59,18 @@ func IsNoBridge(err error) bool {
 		strings.Contains(e.Stderr, "no bridge named"))
 }
 
+// isNoMeter says whether the error comes of flows that use a meter that is not there.
+func isNoMeter(err error) bool {
+	var e *CommandError
+	return errors.As(err, &e) && strings.Contains(e.Stderr, "METER")
+}
+
 // IsNotRunning says whether the error comes of Open vSwitch not running, or not where RunDir says.
 func IsNotRunning(err error) bool {
 	var e *CommandError
 	return errors.As(err, &e) && (strings.Contains(e.Stderr, "database connection failed") ||
-		strings.Contains(e.Stderr, "cannot read pidfile") || strings.Contains(e.Stderr, "failed to connect"))
+		strings.Contains(e.Stderr, "cannot read pidfile") || strings.Contains(e.Stderr, "failed to connect") ||
+		errors.Is(e.Err, errNoDatabase))
 }
 
 func (s *OVS) ofctl(ctx context.Context, stdin string, args ...string) (string, error) {
@@ -83,15 +99,26 @@ func (s *OVS) timeout() time.Duration {
 
 // run runs one of Open vSwitch's programs and gives its output.
 func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (string, error) {
+	if err := s.database(); err != nil {
+		return "", s.failed(&CommandError{Program: program, Arguments: args, Err: err})
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	defer time.AfterFunc(databasePeriod, func() { s.abortWithoutDatabase(ctx, abort) }).Stop()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = time.Second
 	if s.RunDir != "" {
 		cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.RunDir)
 	}
 	if stdin != "" {
-		cmd.Stdin = strings.NewReader(stdin)
+		input, err := inMemory(stdin)
+		if err != nil {
+			return "", fmt.Errorf("preparing the input of %s: %w", program, err)
+		}
+		defer input.Close() //nolint:errcheck // it was only read
+		cmd.Stdin = input
 	}
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
@@ -99,12 +126,66 @@ func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (s
 	if err == nil {
 		return out.String(), nil
 	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("no answer within %s: %w", s.timeout(), context.Cause(ctx))
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errNoDatabase):
+		err = cause
+	case cause != nil:
+		err = fmt.Errorf("no answer within %s: %w", s.timeout(), cause)
 	}
-	e := &CommandError{Program: program, Arguments: args, Err: err, Stderr: strings.TrimSpace(stderr.String())}
+	return "", s.failed(&CommandError{Program: program, Arguments: args, Err: err, Stderr: strings.TrimSpace(stderr.String())})
+}
+
+func (s *OVS) failed(e *CommandError) error {
 	e.Remedy = s.remedy(e)
-	return "", e
+	return e
+}
+
+// errNoDatabase says that nobody listens at the database's socket.
+var errNoDatabase = errors.New("ovsdb-server does not run")
+
+// databasePeriod is how often a command that waits looks whether it waits in vain.
+const databasePeriod = 250 * time.Millisecond
+
+// database looks whether the database is there: without it ovs-vswitchd (3.1) does not answer, and every command would wait in
+// vain.
+func (s *OVS) database() error {
+	conn, err := net.DialTimeout("unix", filepath.Join(cmp.Or(s.RunDir, defaultRunDir), "db.sock"), time.Second)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return errNoDatabase
+	}
+	if err == nil {
+		_ = conn.Close()
+	}
+	return nil // what else is wrong, the program tells better
+}
+
+// abortWithoutDatabase aborts a command that waits for a switch that has lost its database.
+func (s *OVS) abortWithoutDatabase(ctx context.Context, abort context.CancelCauseFunc) {
+	for ctx.Err() == nil {
+		if err := s.database(); err != nil {
+			abort(err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(databasePeriod):
+		}
+	}
+}
+
+// inMemory gives a file with that content. Unlike a pipe it holds all of it from the start: should this process be killed,
+// the program does not take half an input for the whole.
+func inMemory(text string) (*os.File, error) {
+	fd, err := unix.MemfdCreate("input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), "input")
+	if _, err := file.WriteAt([]byte(text), 0); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 func (s *OVS) remedy(e *CommandError) string {
@@ -117,6 +198,8 @@ func (s *OVS) remedy(e *CommandError) string {
 		return "install Open vSwitch 3.1 or newer (Debian: openvswitch-switch)"
 	case IsNoBridge(e):
 		return "make the bridge first (EnsureBridge)"
+	case errors.Is(e.Err, errNoDatabase):
+		return "without it ovs-vswitchd does nothing: start ovsdb-server; is Open vSwitch running in " + where + "?"
 	case IsNotRunning(e):
 		return "is Open vSwitch running in " + where + "?"
 	case errors.Is(e.Err, context.DeadlineExceeded):

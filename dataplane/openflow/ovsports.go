@@ -14,8 +14,8 @@ import (
 
 // AddPorts adds ports in one ovs-vsctl transaction, which returns when ovs-vswitchd has taken it up, and reads their numbers.
 func (s *OVS) AddPorts(ctx context.Context, names ...string) (map[string]uint32, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.portsMu.Lock()
+	defer s.portsMu.Unlock()
 	before, err := s.Ports(ctx)
 	if err != nil {
 		return nil, err
@@ -35,6 +35,10 @@ func (s *OVS) AddPorts(ctx context.Context, names ...string) (map[string]uint32,
 	}
 	maps.DeleteFunc(now, func(name string, _ uint32) bool { return !slices.Contains(names, name) })
 	if len(now) == len(slices.Compact(slices.Sorted(slices.Values(names)))) {
+		if s.numbers == nil {
+			s.numbers = map[string]uint32{}
+		}
+		maps.Copy(s.numbers, now)
 		return now, nil
 	}
 	return nil, s.undoAddPorts(ctx, names, before, now)
@@ -73,8 +77,11 @@ func (s *OVS) interfaceError(ctx context.Context, name string) string {
 
 // DelPorts takes ports off the bridge.
 func (s *OVS) DelPorts(ctx context.Context, names ...string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.portsMu.Lock()
+	defer s.portsMu.Unlock()
+	for _, name := range names {
+		delete(s.numbers, name)
+	}
 	return s.delPorts(ctx, names)
 }
 
@@ -110,4 +117,20 @@ func (s *OVS) Ports(ctx context.Context) (map[string]uint32, error) {
 		ports[m[2]] = uint32(number)
 	}
 	return ports, nil
+}
+
+// samePorts tells whether the ports that were added still have the numbers that they had.
+func (s *OVS) samePorts(ctx context.Context) (bool, error) {
+	now, err := s.Ports(ctx)
+	if err != nil {
+		return false, err
+	}
+	s.portsMu.Lock()
+	defer s.portsMu.Unlock()
+	for name, number := range s.numbers {
+		if now[name] != number {
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -1,6 +1,11 @@
 package openflow
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // BridgeName is the bridge that Meerkat owns: whatever is on it and not wanted is deleted.
 const BridgeName = "mk-br0"
@@ -28,6 +33,11 @@ type Switch interface {
 	// Dump reads what the bridge holds.
 	Dump(ctx context.Context) (*Bundle, error)
 
+	// Watch keeps the bridge as the last Apply left it, until ctx is done: what others change is changed back at once, and a
+	// switch that was restarted gets its flows again. The watcher's functions are called from a goroutine of Watch's, one at a
+	// time; they must not block for long.
+	Watch(ctx context.Context, w Watcher)
+
 	// FlushZone forgets the connections of a conntrack zone.
 	FlushZone(ctx context.Context, zone uint16) error
 	// Connections gives the connections in the zones of edges (ledger.ZoneBase and above).
@@ -36,4 +46,57 @@ type Switch interface {
 	InspectionIDs(ctx context.Context) ([]uint16, error)
 	// Denials gives how many packets were denied at L4, by denial number. A count starts from 0 again when its flow changes.
 	Denials(ctx context.Context) (map[uint32]uint64, error)
+}
+
+// Watcher is told what happens to a bridge. All fields are required.
+type Watcher struct {
+	// Mended is told when the bridge holds again what it should, after others have changed it.
+	Mended func(Mending)
+	// Down is told when the switch cannot be reached, and again and again while that lasts. The error says why.
+	Down func(err error)
+	// Up is told when the switch can be reached, also the first time. When its ports still have the numbers that they had, its
+	// flows have been put back already; otherwise samePorts is false, the bridge holds no flows, and another Apply is needed.
+	Up func(samePorts bool)
+}
+
+// Overwritten counts what others did to a bridge.
+type Overwritten struct {
+	// Added, Removed and Changed are flows, Groups and Meters those that were touched in any way.
+	Added, Removed, Changed, Groups, Meters int
+}
+
+func (o *Overwritten) add(more Overwritten) {
+	o.Added += more.Added
+	o.Removed += more.Removed
+	o.Changed += more.Changed
+	o.Groups += more.Groups
+	o.Meters += more.Meters
+}
+
+// Mending is one time that a bridge was put right after others had changed it.
+type Mending struct {
+	Overwritten
+	// Seen is when the first of the changes was told by the switch, Done when all were undone.
+	Seen, Done time.Time
+	// Limited tells that it had to wait, since there were too many before it.
+	Limited bool
+	// Err is why it did not succeed. It is tried again then.
+	Err error
+}
+
+// String says it in a few words.
+func (o Overwritten) String() string {
+	var parts []string
+	for _, p := range []struct {
+		count int
+		what  string
+	}{
+		{o.Removed, "flows removed"}, {o.Added, "flows added"}, {o.Changed, "flows changed"},
+		{o.Groups, "changes to groups"}, {o.Meters, "changes to meters"},
+	} {
+		if p.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.count, p.what))
+		}
+	}
+	return strings.Join(parts, ", ")
 }

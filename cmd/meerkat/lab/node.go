@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -21,10 +20,8 @@ import (
 type labNode struct {
 	name   string
 	ovs    *ovsdaemon.Daemons
+	bridge *openflow.OVS
 	plane  *node.Node
-	mu     sync.Mutex
-	report *node.Report
-	err    error
 }
 
 // defaultMTU is what the lab's Pods have, in bytes.
@@ -38,11 +35,12 @@ func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.bridge = &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
 	n.plane, err = node.Start(ctx, node.Config{
 		Name:      name,
 		Netns:     l.net.NodeNetns(name),
 		StateDir:  dir,
-		Switch:    &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace},
+		Switch:    n.bridge,
 		MTU:       l.opts.MTU,
 		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings}, ReportRequests: l.opts.ReportAllowed},
 		Locate:    l.locate,
@@ -66,16 +64,11 @@ func (n *labNode) sync(ctx context.Context, s plan.Snapshot) error {
 	for _, failed := range report.Failed {
 		err = errors.Join(err, failed)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.report, n.err = report, err
 	return err
 }
 
 func (n *labNode) steps() []node.Step {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.report.Steps
+	return n.plane.Outcome().Report.Steps
 }
 
 func (n *labNode) close(ctx context.Context) error {
@@ -89,4 +82,10 @@ func (l *Lab) addVerdict(e verdict.Event) {
 	if l.opts.OnVerdict != nil {
 		l.opts.OnVerdict(e)
 	}
+}
+
+// Node gives the parts of a running node, for tests that break them.
+func (l *Lab) Node(name string) (*node.Node, *ovsdaemon.Daemons, *openflow.OVS) {
+	n := l.nodes[name]
+	return n.plane, n.ovs, n.bridge
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type NodeStatus struct {
 	Engine   string `json:"engine"`
 	Restarts int    `json:"restarts"`
 	Rules    int    `json:"rules"`
+	// Switch is "runs", why it cannot be reached, or what others did to its flows of late.
+	Switch   string `json:"switch"`
 	Governed int    `json:"governed"` // Pods
 	Sync     string `json:"sync"`     // how long the last one took
 }
@@ -84,19 +87,20 @@ func (l *Lab) Status() Status {
 }
 
 func (n *labNode) status(netns string, governed map[string][]string) NodeStatus {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	e := n.plane.Engine().Status()
 	s := NodeStatus{Name: n.name, Netns: netns, Engine: "inspects", Restarts: e.Restarts, Rules: e.Loaded.Rules}
 	if !e.Health.Healthy {
 		s.Engine = e.Health.Reason
 	}
-	if n.report == nil {
+	troubles := n.plane.Troubles()
+	s.Switch = cmp.Or(troubles.Switch, troubles.Overwritten, "runs")
+	o := n.plane.Outcome()
+	if o == nil {
 		return s
 	}
-	s.Sync = n.report.Took.Round(time.Millisecond).String()
-	s.Governed = len(n.report.Plan.Edges)
-	for _, edge := range n.report.Plan.Edges {
+	s.Sync = o.Report.Took.Round(time.Millisecond).String()
+	s.Governed = len(o.Report.Plan.Edges)
+	for _, edge := range o.Report.Plan.Edges {
 		if edge.Ingress != "" {
 			governed[edge.Pod.String()] = append(governed[edge.Pod.String()], "ingress")
 		}
@@ -112,16 +116,13 @@ func (l *Lab) policyStatus(p v1alpha1.L7Policy) v1alpha1.L7Policy {
 	p.Status = v1alpha1.L7PolicyStatus{ObservedGeneration: p.Generation, Nodes: &v1alpha1.NodeCounts{}}
 	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
 		n := l.nodes[name]
-		n.mu.Lock()
-		report, err := n.report, n.err
-		n.mu.Unlock()
-		if report == nil {
+		o := n.plane.Outcome()
+		if o == nil {
 			continue
 		}
-		health := n.plane.Engine().Health()
-		now := *report
+		now := *o.Report
 		now.Links = n.plane.LinkFaults()
-		conditions := now.Conditions(&p, err, health.Reason)
+		conditions := now.Conditions(&p, o.Err, n.plane.Troubles())
 		mergeConditions(&p.Status.Conditions, conditions)
 		p.Status.Nodes.Desired++
 		if meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionProgrammed) {

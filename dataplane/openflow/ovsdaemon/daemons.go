@@ -138,10 +138,8 @@ func schemaPath() (string, error) {
 }
 
 func (d *Daemons) start(ctx context.Context) error {
-	dir := d.opts.Dir
 	var err error
-	d.db, err = d.spawn(dbProgram, filepath.Join(dir, "conf.db"), "--remote=punix:"+d.DBSocket())
-	if err != nil {
+	if d.db, err = d.spawnDB(); err != nil {
 		return err
 	}
 	if err := d.waitFor(ctx, d.db, func() bool { return connects(d.DBSocket()) }); err != nil {
@@ -150,15 +148,23 @@ func (d *Daemons) start(ctx context.Context) error {
 	if err := d.vsctl(ctx, "--no-wait", "--", "init"); err != nil {
 		return err
 	}
-	args := []string{"unix:" + d.DBSocket(), "--disable-system-route"}
-	if !d.opts.KernelDatapath {
-		args = append(args, "--disable-system")
-	}
-	if d.switchd, err = d.spawn(switchProgram, args...); err != nil {
+	if d.switchd, err = d.spawnSwitch(); err != nil {
 		return err
 	}
 	// This ovs-vsctl returns when the switch has read the database: from here on bridges can be made.
 	return d.vsctl(ctx, "--timeout=20", "set", "Open_vSwitch", ".", "external-ids:owner=meerkat")
+}
+
+func (d *Daemons) spawnDB() (*process, error) {
+	return d.spawn(dbProgram, filepath.Join(d.opts.Dir, "conf.db"), "--remote=punix:"+d.DBSocket())
+}
+
+func (d *Daemons) spawnSwitch() (*process, error) {
+	args := []string{"unix:" + d.DBSocket(), "--disable-system-route"}
+	if !d.opts.KernelDatapath {
+		args = append(args, "--disable-system")
+	}
+	return d.spawn(switchProgram, args...)
 }
 
 // spawn starts a program in the foreground, in the namespace of the options.

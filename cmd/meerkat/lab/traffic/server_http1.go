@@ -7,11 +7,39 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // refuseUpgrade in a target makes the server ignore the request's Upgrade, as a server may: what follows is HTTP/1.x again.
 const refuseUpgrade = "upgrade=refuse"
+
+// wishes are what a request's query asks of its answer, so that tests can have one on its way when they want it.
+type wishes struct {
+	delay time.Duration // "delay": how much later to answer, at most a minute
+	pause time.Duration // "pause": how long to wait within the body, after its first line, at most a minute
+	size  int           // "size": the body's length at least, in bytes, at most 16 MiB
+	probe time.Duration // "probe": how long the connection may be idle until the server's kernel probes whether the client is there
+}
+
+func wishesOf(r Request) (w wishes) {
+	_, query, _ := strings.Cut(r.Target, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return w
+	}
+	duration := func(key string) time.Duration {
+		d, _ := time.ParseDuration(values.Get(key))
+		return min(d, time.Minute)
+	}
+	w.delay, w.pause, w.probe = duration("delay"), duration("pause"), duration("probe")
+	size, _ := strconv.Atoi(values.Get("size"))
+	w.size = min(size, 16<<20)
+	return w
+}
 
 // serveHTTP1 answers every request that it can find.
 func (st *stream) serveHTTP1() {
@@ -81,9 +109,15 @@ func upgradeOf(r Request) string {
 	return strings.ToLower(strings.TrimSpace(firstHeader(r.Headers, "Upgrade")))
 }
 
-// answerHTTP1 answers 200 with the request line as body; the error is for a connection that must end.
+// answerHTTP1 answers 200 with the request line as body, and what wishes there are; the error is for a connection that must end.
 func (st *stream) answerHTTP1(r Request) error {
+	wish := wishesOf(r)
 	body := fmt.Sprintf("%s %s %s\n", r.Method, r.Target, r.Proto)
+	body += strings.Repeat("x", max(0, wish.size-len(body)))
+	if tcp, ok := st.conn.(*recordedConn); ok && wish.probe > 0 {
+		_ = tcp.Conn.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: wish.probe, Interval: wish.probe, Count: 9})
+	}
+	time.Sleep(wish.delay)
 	keep := strings.HasPrefix(r.Proto, "HTTP/1.") && !hasToken(r.Headers, "Connection", "close") &&
 		(r.Proto != "HTTP/1.0" || hasToken(r.Headers, "Connection", "keep-alive"))
 	var b bytes.Buffer
@@ -100,6 +134,15 @@ func (st *stream) answerHTTP1(r Request) error {
 		b.WriteString("\r\n")
 	}
 	if r.Method != "HEAD" && r.Method != "CONNECT" {
+		if line, rest, _ := strings.Cut(body, "\n"); wish.pause > 0 {
+			b.WriteString(line + "\n")
+			if _, err := st.conn.Write(b.Bytes()); err != nil {
+				return err
+			}
+			b.Reset()
+			time.Sleep(wish.pause)
+			body = rest
+		}
 		b.WriteString(body)
 	}
 	if _, err := st.conn.Write(b.Bytes()); err != nil {

@@ -82,11 +82,11 @@ fuzz: ## Run each fuzz test for FUZZTIME (30s).
 	@hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Compare no policy, HAProxy and Meerkat on real traffic (BENCHFLAGS='-rounds 9 -seconds 5').
+bench: ## Compare no policy, HAProxy, Suricata alone and Meerkat on real traffic, into docs/benchmarks.md (BENCHFLAGS='-rounds 9').
 	$(say) 'installing what benchmarks need, where it is missing'
 	@hack/install-deps.sh bench
-	$(say) 'comparing no policy, HAProxy and Meerkat (about two minutes)'
-	@go run ./test/bench $(BENCHFLAGS)
+	$(say) 'comparing no policy, HAProxy, Suricata alone and Meerkat (about four minutes)'
+	@go run ./test/bench -page docs/benchmarks.md $(BENCHFLAGS)
 
 ##@ Keep house
 

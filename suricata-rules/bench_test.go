@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/meerkat-dev/meerkat/dataplane/l7"
@@ -58,9 +57,6 @@ var elapsed = regexp.MustCompile(`time elapsed ([0-9.]+)s`)
 func replaySpeed(b *testing.B, f Files, c *capture) float64 {
 	dir := engine(b, f)
 	write(b, filepath.Join(dir, "capture.pcap"), c.buf.Bytes())
-	if keep := os.Getenv("KEEP"); keep != "" {
-		os.CopyFS(filepath.Join(keep, strings.ReplaceAll(b.Name(), "/", "_")), os.DirFS(dir))
-	}
 	out := run(b, dir, "-r", filepath.Join(dir, "capture.pcap"), "--simulate-ips", "-k", "none", "--runmode", "single")
 	checkLoaded(b, f, out)
 	eve, err := os.ReadFile(filepath.Join(dir, "eve.json"))

@@ -23,12 +23,15 @@ type variant struct {
 	pod string
 	// proxy puts HAProxy with the allow-list in front of the server.
 	proxy bool
+	// bare puts Suricata with the allow-list between the Pod and its network, without Open vSwitch.
+	bare bool
 }
 
 // variants in the order in which each round measures them. Only the last one's Pod is governed.
 var variants = []variant{
 	{name: "no policy", pod: "plain"},
 	{name: "HAProxy", pod: "proxied", proxy: true},
+	{name: "Suricata", pod: "bare", bare: true},
 	{name: "Meerkat", pod: "governed"},
 }
 
@@ -66,7 +69,7 @@ spec:
     l7: [{http: {methods: [GET, HEAD], path: {prefix: /public/}}}]
 `
 
-// common is the beginning of every HAProxy configuration; two threads are what the machine's two cores can use.
+// common is the beginning of every HAProxy configuration.
 const common = `
 global
   maxconn 4000
@@ -78,7 +81,7 @@ defaults
   timeout server 30s
 `
 
-// backend answers every request at once: the same program behind all three.
+// backend answers every request at once: the same program behind all of them.
 const backend = common + `
 frontend server
   bind %s
@@ -101,7 +104,9 @@ type bed struct {
 	lab       *lab.Lab
 	dir       string
 	processes []*network.Command
-	addresses map[string]string
+	bare      *bare
+	cpu       *cpuMeter
+	addresses map[string]string // of Services, by the Pod's name
 }
 
 func newBed(ctx context.Context, say func(string, ...any)) (*bed, error) {
@@ -136,6 +141,10 @@ func newBed(ctx context.Context, say func(string, ...any)) (*bed, error) {
 			return nil, errors.Join(err, b.close())
 		}
 	}
+	say("putting Suricata alone before a Pod")
+	if b.bare, err = b.interposeBare(ctx); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
 	return b, nil
 }
 
@@ -152,7 +161,7 @@ func (b *bed) haproxy(ctx context.Context, v variant, what, config string) error
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
 	}
-	c := b.lab.Command(ctx, types.NamespacedName{Namespace: "bench", Name: v.pod}, "haproxy", "-db", "-f", file)
+	c := b.lab.Command(ctx, pod(v.pod), "haproxy", "-db", "-f", file)
 	c.Stderr = os.Stderr
 	if err := c.Start(); err != nil {
 		return err
@@ -180,7 +189,7 @@ func (b *bed) check(ctx context.Context) error {
 
 // get gives the status of an answer, or "000".
 func (b *bed) get(ctx context.Context, v variant, path string) string {
-	r, err := b.lab.Exec(ctx, types.NamespacedName{Namespace: "bench", Name: "client"},
+	r, err := b.lab.Exec(ctx, pod("client"),
 		[]string{"curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://" + b.addresses[v.pod] + path})
 	if err != nil {
 		return err.Error()
@@ -192,5 +201,9 @@ func (b *bed) close() error {
 	for _, p := range b.processes {
 		p.Kill()
 	}
-	return errors.Join(b.lab.Close(), os.RemoveAll(b.dir))
+	return errors.Join(b.bare.close(), b.lab.Close(), os.RemoveAll(b.dir))
+}
+
+func pod(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: "bench", Name: name}
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strconv"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // figures are what one variant did in one round.
@@ -16,6 +15,8 @@ type figures struct {
 	requests    float64       // a second, on connections that are kept alive
 	connections float64       // a second, one request each
 	p50, p99    time.Duration // of the requests on kept-alive connections, under that load
+	// CPU time of the client, the server and all between them, kernel included, for each request and each connection.
+	requestCPU, connectionCPU time.Duration
 }
 
 // round has the figures of each variant, by name.
@@ -32,7 +33,7 @@ func (b *bed) measure(ctx context.Context, v variant, seconds, connections int) 
 	if err != nil {
 		return figures{}, fmt.Errorf("%s, a connection for each request: %w", v.name, err)
 	}
-	f := figures{requests: kept.rate, connections: short.rate}
+	f := figures{requests: kept.rate, connections: short.rate, requestCPU: kept.cpu, connectionCPU: short.cpu}
 	if f.p50, err = kept.percentile("50%"); err != nil {
 		return figures{}, err
 	}
@@ -44,10 +45,11 @@ func (b *bed) measure(ctx context.Context, v variant, seconds, connections int) 
 type wrkOutput struct {
 	text string
 	rate float64
+	cpu  time.Duration // for each request
 }
 
 var (
-	rateLine   = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	rateLine   = regexp.MustCompile(`(?s)(\d+) requests in .*Requests/sec:\s+([0-9.]+)`)
 	errorsLine = regexp.MustCompile(`(?m)^\s+(Socket errors|Non-2xx).*$`)
 )
 
@@ -63,7 +65,15 @@ func (b *bed) wrk(ctx context.Context, seconds, connections int, args ...string)
 
 func (b *bed) wrkOnce(ctx context.Context, seconds, connections int, args ...string) (wrkOutput, error) {
 	command := append([]string{"wrk", "-t", "1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds)}, args...)
-	r, err := b.lab.Exec(ctx, types.NamespacedName{Namespace: "bench", Name: "client"}, command)
+	before, err := b.cpu.used()
+	if err != nil {
+		return wrkOutput{}, err
+	}
+	r, err := b.lab.Exec(ctx, pod("client"), command)
+	if err != nil {
+		return wrkOutput{}, err
+	}
+	after, err := b.cpu.used()
 	if err != nil {
 		return wrkOutput{}, err
 	}
@@ -75,8 +85,9 @@ func (b *bed) wrkOnce(ctx context.Context, seconds, connections int, args ...str
 	if m == nil {
 		return wrkOutput{}, fmt.Errorf("wrk printed no rate: %s%s", text, r.Stderr)
 	}
-	rate, err := strconv.ParseFloat(m[1], 64)
-	return wrkOutput{text, rate}, err
+	count, errCount := strconv.ParseFloat(m[1], 64)
+	rate, errRate := strconv.ParseFloat(m[2], 64)
+	return wrkOutput{text, rate, time.Duration(float64(after-before) / count)}, errors.Join(errCount, errRate)
 }
 
 // percentile reads a line like "     99%    1.23ms".

@@ -55,7 +55,7 @@ type Config struct {
 	// packet. Default: a probe frame from the other end of each veth, where that is in the same network namespace.
 	Wake func()
 	// Backoff is the wait before an engine that ended is started again. It doubles, up to MaxBackoff, each time that one ends
-	// before it has inspected. Defaults: 100 ms and 10 s.
+	// before it has inspected. Defaults: 10 ms and 10 s.
 	Backoff, MaxBackoff time.Duration
 	// HangTimeout is how long an engine may neither let a probe through nor answer a command before it is killed, and so
 	// restarted; default 10 s. Whoever acts on Health has done so long before.
@@ -102,7 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Memory.Fragments = cmp.Or(c.Memory.Fragments, 16)
 	c.Memory.RingFrames = cmp.Or(c.Memory.RingFrames, 1024)
 	c.EventBuffer = cmp.Or(c.EventBuffer, 4096)
-	c.Backoff = cmp.Or(c.Backoff, 100*time.Millisecond)
+	c.Backoff = cmp.Or(c.Backoff, 10*time.Millisecond)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, 10*time.Second)
 	c.HangTimeout = cmp.Or(c.HangTimeout, 10*time.Second)
 	if err := errors.Join(errs...); err != nil {

@@ -74,6 +74,13 @@ func (e *Engine) Inject(frame []byte) error {
 	return p.Inject(frame)
 }
 
+// ForgetProbes tells that probes which did not come back were lost elsewhere: the engine counts as healthy again as soon as some do.
+func (e *Engine) ForgetProbes() {
+	if p := e.prober.Load(); p != nil && !p.healthy.Load() {
+		p.Forget()
+	}
+}
+
 // Counters reads the engine's own counters, as a tree ("decoder" → "pkts").
 func (e *Engine) Counters(ctx context.Context) (map[string]any, error) {
 	return e.command.DumpCounters(ctx)

@@ -255,8 +255,11 @@ func testHung(t *testing.T, e *Engine) {
 	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	took = waitFor(t, time.Second, "healthy", func() bool { return e.Health().Healthy })
+	took = waitFor(t, 3*time.Second, "healthy", func() bool { return e.Health().Healthy })
 	t.Logf("SIGCONT: healthy after %v", took)
+	if took < time.Second {
+		t.Error("an engine that hung counts as healthy before it has answered steadily for a second")
+	}
 	if change := <-e.HealthChanges(); !change.Healthy {
 		t.Errorf("%+v", change)
 	}

@@ -26,7 +26,14 @@ type ProbeConfig struct {
 	Lost int
 	// Good is how many answers in a row it takes to count as alive again; default 2.
 	Good int
+	// Steady is how long an engine must answer without a pause to count as alive again after it had stopped to (it hung, or was
+	// slow); default 1 s. It doubles, up to four times as long, when that happens again within a minute: an engine that answers
+	// now and then does not make the flows change all the time. It is not waited for when an engine has just started.
+	Steady time.Duration
 }
+
+// hurry is how many times more often probes are sent while the engine does not count as alive, so that it does soon after.
+const hurry = 5
 
 func (c ProbeConfig) withDefaults() ProbeConfig {
 	if c.Interval <= 0 {
@@ -37,6 +44,9 @@ func (c ProbeConfig) withDefaults() ProbeConfig {
 	}
 	if c.Good <= 0 {
 		c.Good = 2
+	}
+	if c.Steady <= 0 {
+		c.Steady = time.Second
 	}
 	return c
 }
@@ -56,6 +66,11 @@ type Prober struct {
 	start time.Time
 
 	seq        uint64 // of the last probe sent; only run uses it
+	healthy    atomic.Bool
+	since      atomic.Int64 // time since start before which no answer counts: those are another engine's
+	run        atomic.Int64 // time since start at which the present row of good answers began
+	steady     atomic.Int64 // how long that row must be; 0 for an engine that has just started
+	alive      atomic.Int64 // time since start at which the engine last came to count as alive
 	port       atomic.Uint32
 	lastGood   atomic.Int64 // time since start at which a good answer came
 	good       atomic.Int64 // good answers in a row
@@ -87,11 +102,12 @@ func NewProber(netns, iface string, cfg ProbeConfig, onHealth func(bool), onDeni
 func (p *Prober) Run(ctx context.Context) error {
 	received := make(chan error, 1)
 	go func() { received <- p.receive() }()
-	tick := time.NewTicker(p.cfg.Interval)
-	defer tick.Stop()
-	healthy := false
 	for {
 		p.send()
+		wait := p.cfg.Interval
+		if !p.healthy.Load() {
+			wait /= hurry
+		}
 		select {
 		case <-ctx.Done():
 			_ = p.socket.Close()
@@ -100,15 +116,39 @@ func (p *Prober) Run(ctx context.Context) error {
 		case err := <-received:
 			_ = p.socket.Close()
 			return fmt.Errorf("the probes' interface failed: %w", err)
-		case <-tick.C:
+		case <-time.After(wait):
 		}
-		if now := p.judge(healthy); now != healthy {
-			healthy = now
-			if p.onHealth != nil {
-				p.onHealth(now)
-			}
+		was := p.healthy.Load()
+		now := p.judge(was)
+		if now == was || !p.healthy.CompareAndSwap(was, now) {
+			continue
+		}
+		if now {
+			p.alive.Store(int64(time.Since(p.start)))
+		} else {
+			p.steady.Store(int64(p.cfg.steadier(time.Duration(p.steady.Load()), time.Since(p.start)-time.Duration(p.alive.Load()))))
+		}
+		if p.onHealth != nil {
+			p.onHealth(now)
 		}
 	}
+}
+
+// steadier is how long the engine must be steady next time, when it stopped answering after it had been alive for a while.
+func (c ProbeConfig) steadier(before, alive time.Duration) time.Duration {
+	if alive > time.Minute {
+		before = 0
+	}
+	return min(max(2*before, c.Steady), 4*c.Steady)
+}
+
+// Forget makes the Prober start over: what it knows is of an engine that is gone. It tells of no change; the next one that it tells
+// is that the engine is alive.
+func (p *Prober) Forget() {
+	p.since.Store(int64(time.Since(p.start)))
+	p.good.Store(0)
+	p.steady.Store(0)
+	p.healthy.Store(false)
 }
 
 // judge tells whether the engine is alive, given what it was.
@@ -121,7 +161,7 @@ func (p *Prober) judge(was bool) bool {
 		p.port.Add(1)
 		return false
 	}
-	return was || p.good.Load() >= int64(p.cfg.Good)
+	return was || p.good.Load() >= int64(p.cfg.Good) && time.Since(p.start)-time.Duration(p.run.Load()) >= time.Duration(p.steady.Load())
 }
 
 // limit is how old the last good answer, and how late an answer may be. An engine that wakes up hands out all the old probes at
@@ -178,12 +218,14 @@ func (p *Prober) probeBack(data []byte) {
 	p.returned.Add(1)
 	now := time.Since(p.start)
 	rtt := now - sentAt
-	if rtt > p.limit() {
+	if rtt > p.limit() || int64(sentAt) < p.since.Load() {
 		return
 	}
 	p.rtt.Store(int64(rtt))
 	p.lastGood.Store(int64(now))
-	p.good.Add(1)
+	if p.good.Add(1) == 1 {
+		p.run.Store(int64(now))
+	}
 }
 
 // A probe's payload: a magic word, the prober's nonce, the sequence number, and when it was sent on the prober's own clock.

@@ -36,6 +36,40 @@ func TestProberCountsFreshProbesOfItsOwn(t *testing.T) {
 	}
 }
 
+// An engine that answers now and then does not count as alive in between; one that has just started does at once.
+func TestProberWantsSteadyAnswers(t *testing.T) {
+	p := &Prober{cfg: ProbeConfig{}.withDefaults(), start: time.Now().Add(-time.Hour)}
+	back := func() {
+		tagged := probeFrame(0, 1, time.Since(p.start), 0)
+		p.probeBack(append(tagged[:12:12], tagged[16:]...))
+	}
+	back()
+	back()
+	if !p.judge(false) {
+		t.Error("an engine that has just started must wait")
+	}
+	p.steady.Store(int64(p.cfg.steadier(0, time.Second)))
+	if p.judge(false) {
+		t.Error("an engine that had stopped answering counts as alive at once")
+	}
+	p.run.Add(-int64(time.Second))
+	if !p.judge(false) {
+		t.Error("an engine that has answered for a second does not count as alive")
+	}
+	p.Forget()
+	if p.judge(false) {
+		t.Error("the answers of an engine that is gone count")
+	}
+	for before, want := range map[time.Duration]time.Duration{0: time.Second, time.Second: 2 * time.Second, 4 * time.Second: 4 * time.Second} {
+		if got := p.cfg.steadier(before, time.Second); got != want {
+			t.Errorf("after %v of waiting it must be steady for %v, want %v", before, got, want)
+		}
+		if got := p.cfg.steadier(before, 2*time.Minute); got != time.Second {
+			t.Errorf("after two good minutes it must be steady for %v, want 1s", got)
+		}
+	}
+}
+
 // The Prober alone, with a wire in the engine's place.
 func TestProberOnAWire(t *testing.T) {
 	n := newTestNet(t)

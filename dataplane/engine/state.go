@@ -113,11 +113,13 @@ func (s *state) down(reason string) {
 	s.change(func() { s.proc, s.isGood, s.notGood = nil, false, reason })
 }
 
-// ended records that this process is gone; another may have taken its place already.
-func (s *state) ended(p *process, reason string) {
+// ended records that this process is gone; another may have taken its place already. Where there are probes, they must come back
+// again before the next one counts as healthy.
+func (s *state) ended(p *process, reason string, probes bool) {
 	s.change(func() {
 		if s.proc == p {
 			s.proc, s.isGood, s.notGood = nil, false, reason
+			s.probed = s.probed && !probes
 		}
 	})
 }

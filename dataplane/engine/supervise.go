@@ -29,7 +29,11 @@ func (e *Engine) supervise(ctx context.Context) {
 				wait = e.cfg.Backoff
 			}
 			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(paths(e.cfg.Dir).log()))
-			e.state.ended(p, why)
+			prober := e.prober.Load()
+			e.state.ended(p, why, prober != nil)
+			if prober != nil {
+				prober.Forget()
+			}
 			e.log.Info("Engine ended", "pid", p.pid, "how", p.how, "restartIn", wait)
 		}
 		select {

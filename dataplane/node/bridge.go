@@ -100,6 +100,7 @@ func (n *Node) watchBridge(ctx context.Context) {
 		Up: func(samePorts bool) {
 			b.mu.Lock()
 			b.health.Down, b.back = "", time.Now()
+			n.engine.ForgetProbes() // that none came back tells nothing about the engine
 			if !first {
 				b.health.Restarts++
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	suricatarules "github.com/meerkat-dev/meerkat/suricata-rules"
 )
 
@@ -81,6 +82,15 @@ func (n *Node) followHealth(ctx context.Context) {
 			later = time.After(100 * time.Millisecond)
 		}
 	}
+}
+
+// EngineHealth tells whether the engine inspects: it does once it is healthy and the flows lead to it.
+func (n *Node) EngineHealth() engine.Health {
+	h := n.engine.Health()
+	if h.Healthy && !n.flowsToEngine.Load() {
+		h.Healthy, h.Reason = false, "the engine is ready, and the flows do not lead to it yet"
+	}
+	return h
 }
 
 // setEngine makes the flows take the engine for one that inspects, or does not. It returns false when the flows cannot be changed

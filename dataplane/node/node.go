@@ -59,6 +59,8 @@ type Node struct {
 	// pairs are the port numbers of the engine's and the agent's pairs; engineUp is what the flows now take the engine for.
 	pairs    openflow.Ports
 	engineUp bool
+	// flowsToEngine is engineUp as it was when the flows were last committed.
+	flowsToEngine atomic.Bool
 	// inherited tells that flows and Pods may be those of an earlier run: until the first Sync they are left as they are.
 	inherited bool
 	// forgotten tells that there may be Pods that an earlier run interposed and no Sync has released since.

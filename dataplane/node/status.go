@@ -41,7 +41,7 @@ type Troubles struct {
 // Troubles gives what is wrong with the node now.
 func (n *Node) Troubles() Troubles {
 	b := n.Bridge()
-	return Troubles{Switch: b.Down, Engine: n.engine.Health().Reason, Overwritten: b.Disturbed(time.Now())}
+	return Troubles{Switch: b.Down, Engine: n.EngineHealth().Reason, Overwritten: b.Disturbed(time.Now())}
 }
 
 // degraded gives the condition Degraded, and whether policies are enforced nevertheless. links are sentences about interfaces.

@@ -138,7 +138,11 @@ func (n *Node) commit(ctx context.Context, p *plan.NodePlan, numbers ledger.Numb
 	if err := b.Err(); err != nil {
 		return err
 	}
-	return n.cfg.Switch.Apply(ctx, b)
+	if err := n.cfg.Switch.Apply(ctx, b); err != nil {
+		return err
+	}
+	n.flowsToEngine.Store(n.engineUp)
+	return nil
 }
 
 func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle {

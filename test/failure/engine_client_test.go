@@ -62,7 +62,7 @@ func (c *keepAliveClient) run(ctx context.Context) {
 			in = bufio.NewReader(conn)
 		}
 		r := request{path: c.next(n), sent: time.Now(), first: first}
-		r.err = ask(conn, in, r.path, c.patience)
+		r.err = askFor(conn, in, r.path, c.patience)
 		r.done = time.Now()
 		if ctx.Err() != nil && r.err != nil {
 			break // cut off by the end
@@ -114,19 +114,19 @@ func (c *keepAliveClient) all() []request {
 	return slices.Clone(c.requests)
 }
 
-// ask sends a GET and reads the answer, which tells the request's target.
-func ask(conn net.Conn, in *bufio.Reader, path string, patience time.Duration) error {
+// askFor sends a GET and reads the answer, which tells the request's target.
+func askFor(conn net.Conn, in *bufio.Reader, path string, patience time.Duration) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: web.shop\r\n\r\n", path); err != nil {
 		return err
 	}
-	return answered(conn, in, path, patience)
+	return readAnswer(conn, in, path, patience)
 }
 
-// answered reads the answer to a GET.
-func answered(conn net.Conn, in *bufio.Reader, path string, patience time.Duration) error {
+// readAnswer reads the answer to a GET.
+func readAnswer(conn net.Conn, in *bufio.Reader, path string, patience time.Duration) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
@@ -142,14 +142,6 @@ func answered(conn net.Conn, in *bufio.Reader, path string, patience time.Durati
 		return fmt.Errorf("answered %d %.200q, not %q", response.StatusCode, body, want)
 	}
 	return nil
-}
-
-// pause waits, unless the context ends before.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // clients are several keepAliveClients of one Pod.

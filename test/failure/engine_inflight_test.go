@@ -93,7 +93,7 @@ func takeOff(t *testing.T, l *lab.Lab, path string) *flight {
 	}
 	t.Cleanup(func() { _ = f.conn.Close() })
 	f.in = bufio.NewReader(f.conn)
-	if err := ask(f.conn, f.in, "/public/first", clientWaits); err != nil {
+	if err := askFor(f.conn, f.in, "/public/first", clientWaits); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -129,7 +129,7 @@ func (f *flight) write(text string) {
 }
 
 func (f *flight) receive() {
-	if err := answered(f.conn, f.in, f.path, clientWaits); err != nil {
+	if err := readAnswer(f.conn, f.in, f.path, clientWaits); err != nil {
 		f.t.Fatal(err)
 	}
 	f.received = true
@@ -170,13 +170,13 @@ func (f *flight) land(lost bool, later time.Duration) {
 	back := time.Now()
 	var err error
 	if f.path != "" && !f.received {
-		err = answered(f.conn, f.in, f.path, clientWaits)
+		err = readAnswer(f.conn, f.in, f.path, clientWaits)
 		f.t.Logf("what was on its way: %v, %v after the engine was back", outcome(err), time.Since(back).Round(time.Millisecond))
 	}
 	time.Sleep(later)
 	if err == nil {
 		asked := time.Now()
-		err = ask(f.conn, f.in, "/public/next", clientWaits)
+		err = askFor(f.conn, f.in, "/public/next", clientWaits)
 		f.t.Logf("the next request: %v after %v", outcome(err), time.Since(asked).Round(time.Millisecond))
 	}
 	for _, e := range f.lab.Events(f.began) {
@@ -186,7 +186,7 @@ func (f *flight) land(lost bool, later time.Duration) {
 		f.t.Errorf("the connection was lost: %t (%v), want %t", err != nil, err, lost)
 	}
 	if err == nil {
-		err = ask(f.conn, f.in, "/admin", 2*time.Second)
+		err = askFor(f.conn, f.in, "/admin", 2*time.Second)
 		if err == nil {
 			f.t.Error("a forbidden request was answered")
 		}

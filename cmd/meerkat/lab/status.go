@@ -89,8 +89,8 @@ func (l *Lab) Status() Status {
 func (n *labNode) status(netns string, governed map[string][]string) NodeStatus {
 	e := n.plane.Engine().Status()
 	s := NodeStatus{Name: n.name, Netns: netns, Engine: "inspects", Restarts: e.Restarts, Rules: e.Loaded.Rules}
-	if !e.Health.Healthy {
-		s.Engine = e.Health.Reason
+	if h := n.plane.EngineHealth(); !h.Healthy {
+		s.Engine = h.Reason
 	}
 	troubles := n.plane.Troubles()
 	s.Switch = cmp.Or(troubles.Switch, troubles.Overwritten, "runs")

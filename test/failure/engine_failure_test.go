@@ -32,8 +32,8 @@ func TestEngineFails(t *testing.T) {
 	var ways []way
 	for _, policy := range []string{"closed", "open"} {
 		ways = append(ways,
-			way{policy, "Pod IP", startClients(t, l, failureClients, pod(policy), 200*time.Millisecond, 5*time.Millisecond)},
-			way{policy, "ClusterIP", startClients(t, l, failureClients, service(policy), 200*time.Millisecond, 5*time.Millisecond)})
+			way{policy, "Pod IP", startClients(t, l, failureClients, pod(policy), 100*time.Millisecond, 5*time.Millisecond)},
+			way{policy, "ClusterIP", startClients(t, l, failureClients, service(policy), 100*time.Millisecond, 5*time.Millisecond)})
 	}
 	for _, c := range []struct {
 		name string

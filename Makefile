@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # What may be set on the command line: make test PACKAGES=./dataplane/plan/...
 SCENARIO ?= test/scenarios/storefront/scenario.yaml
+SCENARIOS ?=
 PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
@@ -60,6 +61,11 @@ test: install-deps vet check-generated ## Run all tests (PACKAGES=./dataplane/pl
 	$(say) 'testing $(PACKAGES)'
 	@hack/test.sh $(PACKAGES) -- $(TESTFLAGS)
 
+.PHONY: test-kernel
+test-kernel: ## Play all scenarios on Open vSwitch's kernel datapath, in an emulated machine (SCENARIOS='storefront audit').
+	$(say) 'playing scenarios on the kernel datapath, in an emulated machine (ten to twenty minutes)'
+	@hack/kernel/test.sh $(SCENARIOS)
+
 .PHONY: vet
 vet:
 	$(say) 'go vet $(PACKAGES) (the first time it compiles everything: some minutes)'
@@ -73,7 +79,7 @@ check-generated: $(CONTROLLER_GEN) ## Check that generated files are current.
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint Go code and shell scripts.
 	$(say) 'checking shell scripts'
-	@for script in hack/*.sh .ci/run; do bash -n "$$script"; done
+	@for script in hack/*.sh hack/kernel/*.sh hack/kernel/init .ci/run; do bash -n "$$script"; done
 	$(say) 'golangci-lint run'
 	@$(GOLANGCI_LINT) run $(PACKAGES)
 

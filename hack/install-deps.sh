@@ -4,6 +4,7 @@
 #
 #   hack/install-deps.sh            what `make demo` and `make test` need
 #   hack/install-deps.sh bench      also HAProxy and wrk, for `make bench`
+#   hack/install-deps.sh kernel     only what `make test-kernel` needs: QEMU, and the Debian 13 tree
 #
 # Idempotent: a second run prints nothing and changes nothing. Needs root.
 # Suricata 8 is not in Debian 12. It comes from Debian 13's backports, in a
@@ -55,6 +56,22 @@ suricata() {
   for have in "${MEERKAT_SURICATA:-}" "$(command -v suricata || true)" "$cache/bin/suricata"; do
     [ -n "$have" ] && [ -x "$have" ] && [ "$(suricata_major "$have")" -ge 8 ] && return 0
   done
+  debian13
+  mkdir -p "$cache/bin"
+  cat >"$cache/bin/suricata" <<WRAPPER
+#!/bin/sh
+# Runs Debian 13's Suricata on this host, through its own dynamic loader and libraries.
+exec $tree/lib64/ld-linux-x86-64.so.2 --library-path $tree/usr/lib/x86_64-linux-gnu $tree/usr/bin/suricata "\$@"
+WRAPPER
+  chmod +x "$cache/bin/suricata"
+  [ "$(suricata_major "$cache/bin/suricata")" -ge 8 ] || die "Suricata in $tree does not answer as version 8; remove $cache and run this again"
+}
+
+# The tree: a Debian 13 with Suricata 8.
+debian13() {
+  local status
+  status=$(dpkg-query --admindir="$tree/var/lib/dpkg" -W -f '${Status}' suricata 2>/dev/null || true)
+  [ ! -e "$tree/.bootstrapped" ] || [ "$status" != 'install ok installed' ] || return 0
   packages debootstrap ca-certificates
   if [ ! -e "$tree/.bootstrapped" ]; then
     say "building a Debian 13 tree for Suricata 8 in $tree (about one minute)"
@@ -74,16 +91,13 @@ suricata() {
   quietly suricata-update-lists timeout 300 chroot "$tree" apt-get update
   quietly suricata-install timeout 600 chroot "$tree" apt-get install -y --no-install-recommends -t trixie-backports suricata
   rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}
-  mkdir -p "$cache/bin"
-  cat >"$cache/bin/suricata" <<WRAPPER
-#!/bin/sh
-# Runs Debian 13's Suricata on this host, through its own dynamic loader and libraries.
-exec $tree/lib64/ld-linux-x86-64.so.2 --library-path $tree/usr/lib/x86_64-linux-gnu $tree/usr/bin/suricata "\$@"
-WRAPPER
-  chmod +x "$cache/bin/suricata"
-  [ "$(suricata_major "$cache/bin/suricata")" -ge 8 ] || die "Suricata in $tree does not answer as version 8; remove $cache and run this again"
 }
 
+if [ "${1:-}" = kernel ]; then
+  packages qemu-system-x86 cpio
+  debian13
+  exit
+fi
 packages openvswitch-switch nftables ethtool curl tcpdump iproute2 ca-certificates procps
 [ "${1:-}" != bench ] || packages haproxy wrk
 suricata

@@ -17,6 +17,7 @@ import (
 type labFlags struct {
 	name     string
 	stateDir string
+	datapath string
 	verbose  bool
 	allowed  bool
 }
@@ -31,8 +32,9 @@ are the real ones, and the agent's own code programs them. It needs root on Linu
 newer. Several labs may run at once; they never meet.
 
 ` + exitCodes,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return f.check() },
+		Args:              usageArgs(cobra.NoArgs),
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		Example: `  meerkat lab run test/scenarios/storefront/scenario.yaml
   meerkat lab up -f objects.yaml -f policy.yaml
   meerkat lab exec shop/client -- curl -sS http://web.shop/public/a
@@ -42,11 +44,21 @@ newer. Several labs may run at once; they never meet.
 	}
 	c.PersistentFlags().StringVar(&f.name, "name", "", "the lab's name (default \"default\"; of 'run': one of its own)")
 	c.PersistentFlags().StringVar(&f.stateDir, "state-dir", lab.DefaultStateDir, "directory for the labs' files")
+	c.PersistentFlags().StringVar(&f.datapath, "datapath", string(lab.UserspaceDatapath),
+		"of 'run' and 'up': Open vSwitch's datapath, 'userspace' or 'kernel' (needs the module openvswitch)")
 	c.PersistentFlags().BoolVar(&f.allowed, "allowed", false, "of 'run' and 'up': make verdict events also of requests that are allowed")
 	c.PersistentFlags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the data plane does")
 	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f),
 		newLabDown(f), newLabDaemon(f))
 	return c
+}
+
+// check refuses values of flags that cannot be.
+func (f *labFlags) check() error {
+	if d := lab.Datapath(f.datapath); d != lab.UserspaceDatapath && d != lab.KernelDatapath {
+		return usageError(fmt.Errorf("--datapath %s: is none of %s, %s", d, lab.UserspaceDatapath, lab.KernelDatapath))
+	}
+	return nil
 }
 
 // nameOr gives the lab's name, or another when none was given.
@@ -68,7 +80,7 @@ func (f *labFlags) log() logr.Logger {
 
 // options are what `run` and `daemon` build a lab from.
 func (f *labFlags) options(name string) lab.Options {
-	return lab.Options{Name: name, StateDir: f.stateDir, Log: f.log(), ReportAllowed: f.allowed}
+	return lab.Options{Name: name, Datapath: lab.Datapath(f.datapath), StateDir: f.stateDir, Log: f.log(), ReportAllowed: f.allowed}
 }
 
 // needRoot says why a lab cannot be made by an ordinary user.

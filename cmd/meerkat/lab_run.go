@@ -17,6 +17,7 @@ import (
 
 func newLabRun(f *labFlags) *cobra.Command {
 	var output, verdicts string
+	var patience float64
 	c := &cobra.Command{
 		Use:   "run SCENARIO...",
 		Short: "Build a lab, do what scenario files say, and tell what passed and what was denied",
@@ -35,15 +36,16 @@ a verdict event names the policy.
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			return runScenarios(c.Context(), f, args, output, verdicts)
+			return runScenarios(c.Context(), f, args, patience, output, verdicts)
 		},
 	}
 	c.Flags().StringVar(&verdicts, "verdicts", "", "write verdict events to this file, one JSON object a line")
+	c.Flags().Float64Var(&patience, "patience", 1, "on a slow machine: multiply how long answers and events are awaited")
 	outputFlag(c, &output, "table", "json")
 	return c
 }
 
-func runScenarios(ctx context.Context, f *labFlags, files []string, output, verdictsFile string) error {
+func runScenarios(ctx context.Context, f *labFlags, files []string, patience float64, output, verdictsFile string) error {
 	scenarios, err := lab.Prepare(files...)
 	if err != nil {
 		return usageError(err)
@@ -63,7 +65,7 @@ func runScenarios(ctx context.Context, f *labFlags, files []string, output, verd
 	var reports []*scenario.Report
 	passed := true
 	for i := range scenarios {
-		report, err := runScenario(ctx, f, scenarios[i], events)
+		report, err := runScenario(ctx, f, scenarios[i], patience, events)
 		if err != nil {
 			return err
 		}
@@ -93,9 +95,9 @@ func runScenarios(ctx context.Context, f *labFlags, files []string, output, verd
 }
 
 // runScenario builds the lab, runs the scenario, and takes the lab down, also when ctx ends early.
-func runScenario(ctx context.Context, f *labFlags, s *lab.Prepared, events io.Writer) (*scenario.Report, error) {
+func runScenario(ctx context.Context, f *labFlags, s *lab.Prepared, patience float64, events io.Writer) (*scenario.Report, error) {
 	opts := f.options(f.nameOr(fmt.Sprintf("run-%d", os.Getpid())))
-	opts.Progress = progress()
+	opts.Progress, opts.Patience = progress(), patience
 	opts.OnVerdict = func(e verdict.Event) { _ = json.NewEncoder(events).Encode(e) }
 	return lab.Play(ctx, s, opts, os.Stderr)
 }

@@ -98,7 +98,7 @@ func startDaemon(f *labFlags, name string, nodes int) (*daemon, error) {
 		return nil, err
 	}
 	defer log.Close() //nolint:errcheck // the child has it
-	args := []string{"lab", "daemon", "--name", name, "--state-dir", f.stateDir, "--nodes", strconv.Itoa(nodes)}
+	args := []string{"lab", "daemon", "--name", name, "--state-dir", f.stateDir, "--nodes", strconv.Itoa(nodes), "--datapath", f.datapath}
 	if f.allowed {
 		args = append(args, "--allowed")
 	}

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Options struct {
 	Name string
 	// Nodes is how many there are; 0 stands for 1.
 	Nodes int
+	// Datapath is which of Open vSwitch's the nodes use; "" stands for UserspaceDatapath.
+	Datapath Datapath
 	// StateDir keeps the lab's files, below it in a directory of the lab's name; "" stands for DefaultStateDir.
 	StateDir string
 	// MTU is that of the Pods' interfaces, in bytes; 0 stands for 1500.
@@ -42,6 +45,9 @@ type Options struct {
 	OnVerdict func(verdict.Event)
 	// ReportAllowed makes verdict events also of requests that are allowed.
 	ReportAllowed bool
+	// Patience multiplies the time limits of scenarios, of Open vSwitch's commands and of the engine's probes, for slow machines;
+	// 0 stands for 1.
+	Patience float64
 	// EditFlows, when set, may change flows before they are programmed. Tests use it to break the pipeline.
 	EditFlows func(*openflow.Bundle)
 	// EngineSettings are sections of suricata.yaml that win over the usual ones. Tests use it to break the engine.
@@ -82,7 +88,10 @@ func New(ctx context.Context, opts Options) (*Lab, error) {
 		cluster: newCluster(opts.Nodes), nodes: map[string]*labNode{}, servers: map[types.NamespacedName]*traffic.Server{},
 		conditions: map[types.NamespacedName][]metav1.Condition{},
 	}
-	var err error
+	err := opts.Datapath.check()
+	if err != nil {
+		return nil, err
+	}
 	if l.net, err = network.New(opts.Name, l.dir); err != nil {
 		return nil, err
 	}
@@ -97,6 +106,8 @@ func (o *Options) complete() {
 	if o.MTU == 0 {
 		o.MTU = defaultMTU
 	}
+	o.Datapath = cmp.Or(o.Datapath, UserspaceDatapath)
+	o.Patience = cmp.Or(o.Patience, 1)
 	if o.StateDir == "" {
 		o.StateDir = DefaultStateDir
 	}
@@ -110,7 +121,7 @@ func (o *Options) complete() {
 
 // startNodes starts the nodes side by side.
 func (l *Lab) startNodes(ctx context.Context) error {
-	l.opts.Progress(fmt.Sprintf("starting Open vSwitch and Suricata for %d node(s)", l.opts.Nodes))
+	l.opts.Progress(fmt.Sprintf("starting Open vSwitch (%s datapath) and Suricata for %d node(s)", l.opts.Datapath, l.opts.Nodes))
 	var wait sync.WaitGroup
 	started := make([]*labNode, len(l.cluster.nodes))
 	errs := make([]error, len(l.cluster.nodes))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -27,22 +28,38 @@ type labNode struct {
 // defaultMTU is what the lab's Pods have, in bytes.
 const defaultMTU = 1500
 
+// Time limits of a node, on a machine of ordinary speed.
+const (
+	commandTimeout = 10 * time.Second
+	probeInterval  = 100 * time.Millisecond
+)
+
+// patient is a time limit on a machine as slow as the options say.
+func (l *Lab) patient(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * l.opts.Patience)
+}
+
 func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 	n := &labNode{name: name}
 	dir := filepath.Join(l.dir, name)
 	var err error
-	n.ovs, err = ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: filepath.Join(dir, "ovs"), Netns: l.net.NodeNetns(name)})
+	n.ovs, err = ovsdaemon.Start(ctx, ovsdaemon.Options{
+		Dir: filepath.Join(dir, "ovs"), Netns: l.net.NodeNetns(name), KernelDatapath: l.opts.Datapath == KernelDatapath,
+	})
 	if err != nil {
 		return nil, err
 	}
-	n.bridge = &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
+	n.bridge = &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: l.opts.Datapath.openflow(), Timeout: l.patient(commandTimeout)}
 	n.plane, err = node.Start(ctx, node.Config{
-		Name:      name,
-		Netns:     l.net.NodeNetns(name),
-		StateDir:  dir,
-		Switch:    n.bridge,
-		MTU:       l.opts.MTU,
-		Engine:    engine.Config{KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings}, ReportRequests: l.opts.ReportAllowed},
+		Name:     name,
+		Netns:    l.net.NodeNetns(name),
+		StateDir: dir,
+		Switch:   n.bridge,
+		MTU:      l.opts.MTU,
+		Engine: engine.Config{
+			KillWithParent: true, LockDir: filepath.Join(dir, "lock"), Settings: []string{l.opts.EngineSettings},
+			ReportRequests: l.opts.ReportAllowed, Probe: engine.ProbeConfig{Interval: l.patient(probeInterval)},
+		},
 		Locate:    l.locate,
 		OnVerdict: l.addVerdict,
 		EditFlows: l.opts.EditFlows,

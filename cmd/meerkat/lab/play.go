@@ -53,5 +53,5 @@ func Play(ctx context.Context, p *Prepared, opts Options, progress io.Writer) (r
 	if err := l.Apply(ctx, p.Objects); err != nil {
 		return nil, err
 	}
-	return scenario.Run(ctx, p.Scenario, l.World(), scenario.Options{Progress: progress}), nil
+	return scenario.Run(ctx, p.Scenario, l.World(), scenario.Options{Progress: progress, Patience: opts.Patience}), nil
 }

@@ -59,7 +59,7 @@ func (n *Network) SetServices(services []ServiceMap) error {
 
 // programServices replaces the node's whole table in one transaction.
 func (n *Network) programServices(d *node) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return d.space.Do(func() error {
 		nft, err := knftables.New(knftables.InetFamily, table)

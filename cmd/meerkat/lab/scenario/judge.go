@@ -141,17 +141,16 @@ func (a *attempt) judgeAny(row *judged) string {
 }
 
 // awaitVerdicts waits for verdicts that name all policies that should be named, and tells whether they came. A denial ends a
-// TCP connection, so one verdict speaks for all that is denied on it; elsewhere a verdict must be about this very request.
+// TCP connection, so one verdict speaks for all that is denied on it; elsewhere a verdict must be about this very request, or
+// about the connection as a whole, which may have come before the request was sent.
 func (a *attempt) awaitVerdicts(ctx context.Context, kind string) ([]Verdict, bool) {
-	since, whole := a.result.Start, kind == VerdictDeny && a.network == "tcp"
-	if whole {
-		since = a.start
-	}
+	whole := kind == VerdictDeny && a.network == "tcp"
+	sent := a.result.Start.Add(-clockStep)
 	return await(ctx, a.run.timeouts.Verdict, func() ([]Verdict, bool) {
-		all := a.verdicts(since, kind)
+		all := a.verdicts(a.start, kind)
 		var own []Verdict
 		for _, v := range all {
-			if a.asked.about(v) {
+			if a.asked.about(v) && (whole || v.namesNothing() || !v.Time.Before(sent)) {
 				own = append(own, v)
 			}
 		}
@@ -206,6 +205,11 @@ func (a *attempt) spokenAgainst() string {
 // identifies tells whether the event says anything about what was asked, so that it can be told from the connection's others.
 func (v Verdict) identifies(a asked) bool {
 	return v.Path != "" && a.path != "" || v.QueryName != "" && a.queryName != "" || v.ServerName != "" && a.serverName != ""
+}
+
+// namesNothing tells whether the event is about a connection and about nothing that was asked on it.
+func (v Verdict) namesNothing() bool {
+	return v.Method == "" && v.Path == "" && v.QueryName == "" && v.ServerName == ""
 }
 
 func (a *attempt) auditNote() string {

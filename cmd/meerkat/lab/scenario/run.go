@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,12 +15,16 @@ import (
 type Options struct {
 	// Progress gets one line per step as it ends; nil: nothing.
 	Progress io.Writer
+	// Patience multiplies how long answers and verdict events are awaited and steps are tried again, for slow machines; 0 stands
+	// for 1. What is judged stays the same.
+	Patience float64
 }
 
 // Run does the steps one after another, and judges them. It always gives a report; when ctx ends early, the steps that were not
 // done stand in it as failed.
 func Run(ctx context.Context, s *Scenario, w World, o Options) *Report {
-	r := &runner{scenario: s, world: w, timeouts: s.Timeouts.withDefaults(), progress: o.Progress}
+	r := &runner{scenario: s, world: w, timeouts: s.Timeouts.withDefaults(), patience: cmp.Or(o.Patience, 1), progress: o.Progress}
+	r.timeouts.Answer, r.timeouts.Verdict = r.patient(r.timeouts.Answer), r.patient(r.timeouts.Verdict)
 	start := time.Now()
 	for i := range s.Steps {
 		r.step(ctx, i)
@@ -39,8 +44,14 @@ type runner struct {
 	scenario *Scenario
 	world    World
 	timeouts Timeouts
+	patience float64
 	progress io.Writer
 	done     [][]*judged
+}
+
+// patient is a time limit on a machine as slow as this one.
+func (r *runner) patient(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * r.patience)
 }
 
 // judged is a row, and what to look at once more when all steps are done; again gives a sentence when it went wrong after all.
@@ -69,7 +80,7 @@ func (r *runner) step(ctx context.Context, i int) {
 
 // repeat does a step as often as it asks, and gives the rows of the last time, or of the first that went wrong.
 func (r *runner) repeat(ctx context.Context, s *Step) []*judged {
-	deadline := time.Now().Add(s.Within)
+	deadline := time.Now().Add(r.patient(s.Within))
 	servers := map[string]bool{}
 	for n := 1; ; n++ {
 		rows := r.once(ctx, s)

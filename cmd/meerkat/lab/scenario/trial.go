@@ -93,10 +93,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// clockStep allows for the engine's times, which are in microseconds, cut off.
+const clockStep = time.Millisecond
+
 // verdicts gives those of one kind since a time that belong to the connection.
 func (t *trial) verdicts(since time.Time, kind string) []Verdict {
-	// The engine tells times in microseconds, cut off.
-	return slices.DeleteFunc(t.run.world.Verdicts(since.Add(-time.Millisecond)), func(v Verdict) bool {
+	return slices.DeleteFunc(t.run.world.Verdicts(since.Add(-clockStep)), func(v Verdict) bool {
 		return v.Verdict != kind || !t.owns(v)
 	})
 }

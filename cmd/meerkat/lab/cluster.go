@@ -21,8 +21,9 @@ import (
 // Services their cluster addresses and EndpointSlices. It keeps what it gave: applying an object again changes no address.
 type cluster struct {
 	nodes []string
-	// addresses are the nodes' own.
+	// addresses are the nodes' own, hostIPs those among them that Pods of their networks have.
 	addresses  map[string][]netip.Addr
+	hostIPs    map[string][]netip.Addr
 	namespaces map[string]corev1.Namespace
 	pods       map[types.NamespacedName]corev1.Pod
 	services   map[types.NamespacedName]corev1.Service
@@ -46,6 +47,7 @@ var (
 func newCluster(nodes int) *cluster {
 	c := &cluster{
 		addresses:  map[string][]netip.Addr{},
+		hostIPs:    map[string][]netip.Addr{},
 		namespaces: map[string]corev1.Namespace{},
 		pods:       map[types.NamespacedName]corev1.Pod{},
 		services:   map[types.NamespacedName]corev1.Service{},
@@ -83,7 +85,9 @@ func (c *cluster) addPod(pod corev1.Pod) error {
 	c.ensureNamespace(pod.Namespace)
 	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 	if old, ok := c.pods[key]; ok {
+		ready := readiness(&pod)
 		pod.UID, pod.Spec.NodeName, pod.Status = old.UID, old.Spec.NodeName, old.Status
+		pod.Status.Conditions = ready
 		c.pods[key] = pod
 		return nil
 	}
@@ -99,7 +103,12 @@ func (c *cluster) addPod(pod corev1.Pod) error {
 		return fmt.Errorf("Pod %s: spec.nodeName %q is none of the lab's nodes, %s: leave it out, or give the scenario more nodes",
 			key, pod.Spec.NodeName, strings.Join(c.nodes, ", "))
 	}
-	if !pod.Spec.HostNetwork && len(pod.Status.PodIPs) == 0 {
+	if pod.Spec.HostNetwork {
+		pod.Status.PodIPs = nil
+		for _, a := range c.hostIPs[pod.Spec.NodeName] {
+			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: a.String()})
+		}
+	} else if len(pod.Status.PodIPs) == 0 {
 		for _, family := range families {
 			a, err := c.allot(podNetwork(node, family), 10)
 			if err != nil {
@@ -107,12 +116,29 @@ func (c *cluster) addPod(pod corev1.Pod) error {
 			}
 			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: a.String()})
 		}
+	}
+	if len(pod.Status.PodIPs) > 0 {
 		pod.Status.PodIP = pod.Status.PodIPs[0].IP
 	}
 	pod.Status.Phase = corev1.PodRunning
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	pod.Status.Conditions = readiness(&pod)
 	c.pods[key] = pod
 	return nil
+}
+
+// readiness is the Ready condition that a Pod's manifest gives it; true when it gives none.
+func readiness(pod *corev1.Pod) []corev1.PodCondition {
+	ready := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			ready.Status = c.Status
+		}
+	}
+	return []corev1.PodCondition{ready}
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return len(pod.Status.Conditions) > 0 && pod.Status.Conditions[0].Status == corev1.ConditionTrue
 }
 
 // addService gives a Service its cluster addresses, and fills in what the API server would.

@@ -11,7 +11,8 @@ import (
 )
 
 // endpointSlices makes what the EndpointSlice controller would: for each Service with a selector that has no slice among
-// given, one slice an address family, with the selected Pods as ready endpoints.
+// given, one slice an address family, with the selected Pods as endpoints: ready, unless their status says otherwise or they
+// are being deleted.
 func endpointSlices(services []corev1.Service, pods []corev1.Pod, given []discoveryv1.EndpointSlice) []discoveryv1.EndpointSlice {
 	slicesOf := map[string]bool{}
 	for _, s := range given {
@@ -54,11 +55,11 @@ func slicesFor(svc *corev1.Service, pods []corev1.Pod, family corev1.IPFamily) [
 				Ports:       ports,
 			})
 		}
-		ready := pod.DeletionTimestamp == nil
+		serving, terminating := isReady(pod), pod.DeletionTimestamp != nil
 		made[at].Endpoints = append(made[at].Endpoints, discoveryv1.Endpoint{
 			Addresses:  []string{address},
 			NodeName:   &pod.Spec.NodeName,
-			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: new(true), Terminating: new(!ready)},
+			Conditions: discoveryv1.EndpointConditions{Ready: new(serving && !terminating), Serving: &serving, Terminating: &terminating},
 			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		})
 	}

@@ -131,6 +131,7 @@ func (l *Lab) startNodes(ctx context.Context) error {
 		}
 		made, _ := l.net.Node(name)
 		l.cluster.addresses[name] = append(gateways(i), made.Addresses...)
+		l.cluster.hostIPs[name] = made.Addresses
 		wait.Go(func() { started[i], errs[i] = l.startNode(ctx, name) })
 	}
 	wait.Wait()
@@ -187,7 +188,7 @@ func (l *Lab) sync(ctx context.Context) error {
 func (l *Lab) addPods(ctx context.Context) error {
 	for _, pod := range sorted(l.cluster.pods) {
 		key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
-		if _, ok := l.servers[key]; ok || pod.Spec.HostNetwork {
+		if _, ok := l.servers[key]; ok {
 			continue
 		}
 		if err := l.addPod(ctx, &pod); err != nil {
@@ -199,18 +200,10 @@ func (l *Lab) addPods(ctx context.Context) error {
 
 func (l *Lab) addPod(_ context.Context, pod *corev1.Pod) error {
 	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
-	var addresses []netip.Addr
-	for _, ip := range pod.Status.PodIPs {
-		a, err := netip.ParseAddr(ip.IP)
-		if err != nil {
-			return fmt.Errorf("status.podIPs: %w", err)
+	if !pod.Spec.HostNetwork {
+		if err := l.plugIn(pod); err != nil {
+			return err
 		}
-		addresses = append(addresses, a)
-	}
-	if err := l.net.AddPod(network.PodSpec{
-		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: l.opts.MTU,
-	}); err != nil {
-		return err
 	}
 	server, err := l.serve(pod)
 	if err != nil {
@@ -220,17 +213,38 @@ func (l *Lab) addPod(_ context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
+// plugIn makes a Pod's network namespace.
+func (l *Lab) plugIn(pod *corev1.Pod) error {
+	var addresses []netip.Addr
+	for _, ip := range pod.Status.PodIPs {
+		a, err := netip.ParseAddr(ip.IP)
+		if err != nil {
+			return fmt.Errorf("status.podIPs: %w", err)
+		}
+		addresses = append(addresses, a)
+	}
+	return l.net.AddPod(network.PodSpec{
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: l.opts.MTU,
+	})
+}
+
 func (l *Lab) removePod(pod types.NamespacedName) error {
 	err := l.servers[pod].Close()
 	delete(l.servers, pod)
+	if _, gone := os.Stat(l.net.PodNetns(pod.Namespace, pod.Name)); gone != nil {
+		return err // it used its node's
+	}
 	return errors.Join(err, l.net.RemovePod(pod.Namespace, pod.Name))
 }
 
 // NodeNetns is the path of a node's network namespace. Nodes are named node-1, node-2 and so on.
 func (l *Lab) NodeNetns(node string) string { return l.net.NodeNetns(node) }
 
-// PodNetns is the path of a Pod's network namespace.
+// PodNetns is the path of a Pod's network namespace, which is its node's for one with hostNetwork.
 func (l *Lab) PodNetns(pod types.NamespacedName) string {
+	if p := l.cluster.pods[pod]; p.Spec.HostNetwork {
+		return l.net.NodeNetns(p.Spec.NodeName)
+	}
 	return l.net.PodNetns(pod.Namespace, pod.Name)
 }
 

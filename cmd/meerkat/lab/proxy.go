@@ -9,7 +9,8 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 )
 
-// serviceMaps is what kube-proxy on the lab's nodes works from: every Service port with its ready endpoints.
+// serviceMaps is what kube-proxy on the lab's nodes works from: every Service port with its endpoints, those that are ready, or
+// when none is, those that still serve while they terminate.
 func (c *cluster) serviceMaps() []network.ServiceMap {
 	all := endpointSlices(sorted(c.services), sorted(c.pods), sorted(c.slices))
 	var maps []network.ServiceMap
@@ -35,7 +36,7 @@ func (c *cluster) serviceMaps() []network.ServiceMap {
 }
 
 func endpointsOf(svc *corev1.Service, port corev1.ServicePort, all []discoveryv1.EndpointSlice) []network.Endpoint {
-	var found []network.Endpoint
+	var found, draining []network.Endpoint
 	for _, s := range all {
 		if s.Namespace != svc.Namespace || s.Labels[discoveryv1.LabelServiceName] != svc.Name {
 			continue
@@ -44,16 +45,29 @@ func endpointsOf(svc *corev1.Service, port corev1.ServicePort, all []discoveryv1
 			if p.Port == nil || (p.Name != nil && *p.Name != port.Name) {
 				continue
 			}
-			found = append(found, endpointsAt(s.Endpoints, uint16(*p.Port))...)
+			if p.Protocol != nil && *p.Protocol != port.Protocol {
+				continue
+			}
+			found = append(found, endpointsAt(s.Endpoints, uint16(*p.Port), isReadyEndpoint)...)
+			draining = append(draining, endpointsAt(s.Endpoints, uint16(*p.Port), isDraining)...)
 		}
+	}
+	if len(found) == 0 {
+		return draining
 	}
 	return found
 }
 
-func endpointsAt(endpoints []discoveryv1.Endpoint, port uint16) []network.Endpoint {
+func isReadyEndpoint(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready }
+
+func isDraining(c discoveryv1.EndpointConditions) bool {
+	return c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating
+}
+
+func endpointsAt(endpoints []discoveryv1.Endpoint, port uint16, usable func(discoveryv1.EndpointConditions) bool) []network.Endpoint {
 	var found []network.Endpoint
 	for _, e := range endpoints {
-		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+		if !usable(e.Conditions) {
 			continue
 		}
 		for _, a := range parseAddresses(e.Addresses) {

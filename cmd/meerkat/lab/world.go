@@ -58,7 +58,7 @@ func (l *Lab) serve(pod *corev1.Pod) (server *traffic.Server, err error) {
 			ports = append(ports, traffic.Port{Number: uint16(p.ContainerPort), Name: p.Name, Protocol: string(p.Protocol)})
 		}
 	}
-	err = netspace.Do(l.net.PodNetns(pod.Namespace, pod.Name), func() error {
+	err = netspace.Do(l.PodNetns(types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}), func() error {
 		server, err = traffic.Listen(pod.Namespace+"/"+pod.Name, ports, l.recorder)
 		return err
 	})
@@ -86,9 +86,9 @@ func (l *Lab) netns(p scenario.Place) (string, error) {
 		return l.net.NodeNetns(p.Node), nil
 	}
 	if _, ok := l.servers[p.Pod]; !ok {
-		return "", fmt.Errorf("the lab has no Pod %s with a network of its own", p.Pod)
+		return "", fmt.Errorf("the lab has no Pod %s", p.Pod)
 	}
-	return l.net.PodNetns(p.Pod.Namespace, p.Pod.Name), nil
+	return l.PodNetns(p.Pod), nil
 }
 
 // Resolve gives the address of a target, as DNS would give it to a client in the cluster.
@@ -248,7 +248,7 @@ func (l *Lab) Signal(_ context.Context, signal string) error {
 
 // Exec runs a program in a Pod's network namespace.
 func (l *Lab) Exec(ctx context.Context, pod types.NamespacedName, command []string) (scenario.ExecResult, error) {
-	if _, ok := l.servers[pod]; !ok {
+	if _, ok := l.servers[pod]; !ok || l.cluster.pods[pod].Spec.HostNetwork {
 		return scenario.ExecResult{}, fmt.Errorf("the lab has no Pod %s with a network of its own", pod)
 	}
 	var out, errOut bytes.Buffer

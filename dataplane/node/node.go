@@ -113,7 +113,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.Log.Info("An interface was changed", "pod", f.Pod, "what", f.What, "mended", f.Mended, "remedy", f.Remedy)
 	})
 	n.running.Go(n.links.run)
-	n.running.Go(func() { n.reportVerdicts(background) })
+	n.running.Go(func() { n.followReports(background) })
 	n.running.Go(func() { n.followHealth(background) })
 	n.running.Go(func() { n.watchBridge(background) })
 	n.running.Go(func() { n.recover(background) })

@@ -13,6 +13,9 @@ import (
 	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
+// resetLimit is how long a client may wait until it is refused.
+const resetLimit = 200 * time.Millisecond
+
 // TestRefusedAtOnce opens connections that the flows deny: the client is told at once, and does not wait for a time-out.
 func TestRefusedAtOnce(t *testing.T) {
 	for _, c := range []struct{ policy, from, to string }{

@@ -234,8 +234,8 @@ func (e *Engine) bringUp(ctx context.Context) error {
 		return err
 	}
 	if err := os.WriteFile(p.pid(), []byte(strconv.Itoa(proc.pid)+"\n"), 0o600); err != nil {
-		_ = proc.end(0)
-		return fmt.Errorf("cannot write the pid file: %w", err)
+		// An engine is worth more than that the next supervisor can adopt it.
+		e.log.Error(err, "Cannot write the pid file; the next supervisor will not find this engine")
 	}
 	if err := e.waitReady(ctx, proc); err != nil {
 		_ = proc.end(0)

@@ -17,6 +17,8 @@ type figures struct {
 	p50, p99    time.Duration // of the requests on kept-alive connections, under that load
 	// CPU time of the client, the server and all between them, kernel included, for each request and each connection.
 	requestCPU, connectionCPU time.Duration
+	// failed is how many of 10,000 connections with one request failed: reset, or not answered.
+	failed float64
 }
 
 // round has the figures of each variant, by name.
@@ -33,7 +35,7 @@ func (b *bed) measure(ctx context.Context, v variant, seconds, connections int) 
 	if err != nil {
 		return figures{}, fmt.Errorf("%s, a connection for each request: %w", v.name, err)
 	}
-	f := figures{requests: kept.rate, connections: short.rate, requestCPU: kept.cpu, connectionCPU: short.cpu}
+	f := figures{requests: kept.rate, connections: short.rate, requestCPU: kept.cpu, connectionCPU: short.cpu, failed: short.failed}
 	if f.p50, err = kept.percentile("50%"); err != nil {
 		return figures{}, err
 	}
@@ -46,14 +48,17 @@ type wrkOutput struct {
 	text string
 	rate float64
 	cpu  time.Duration // for each request
+	// failed is how many of 10,000 requests failed.
+	failed float64
 }
 
 var (
 	rateLine   = regexp.MustCompile(`(?s)(\d+) requests in .*Requests/sec:\s+([0-9.]+)`)
-	errorsLine = regexp.MustCompile(`(?m)^\s+(Socket errors|Non-2xx).*$`)
+	deniedLine = regexp.MustCompile(`(?m)^\s+Non-2xx.*$`)
+	failedLine = regexp.MustCompile(`Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)`)
 )
 
-// wrk runs wrk. A run in which requests failed is repeated once: a busy machine may stand still for longer than wrk waits.
+// wrk runs wrk. A run in which requests were denied is repeated once. Those that failed are counted.
 func (b *bed) wrk(ctx context.Context, seconds, connections int, args ...string) (wrkOutput, error) {
 	out, err := b.wrkOnce(ctx, seconds, connections, args...)
 	if err != nil && ctx.Err() == nil {
@@ -78,8 +83,8 @@ func (b *bed) wrkOnce(ctx context.Context, seconds, connections int, args ...str
 		return wrkOutput{}, err
 	}
 	text := string(r.Stdout)
-	if wrong := errorsLine.FindString(text); wrong != "" {
-		return wrkOutput{}, fmt.Errorf("requests failed: %s", wrong)
+	if wrong := deniedLine.FindString(text); wrong != "" {
+		return wrkOutput{}, fmt.Errorf("requests were denied: %s", wrong)
 	}
 	m := rateLine.FindStringSubmatch(text)
 	if m == nil {
@@ -87,7 +92,16 @@ func (b *bed) wrkOnce(ctx context.Context, seconds, connections int, args ...str
 	}
 	count, errCount := strconv.ParseFloat(m[1], 64)
 	rate, errRate := strconv.ParseFloat(m[2], 64)
-	return wrkOutput{text, rate, time.Duration(float64(after-before) / count)}, errors.Join(errCount, errRate)
+	failed := 0.0
+	if m := failedLine.FindStringSubmatch(text); m != nil {
+		for _, kind := range m[1:] {
+			n, err := strconv.ParseFloat(kind, 64)
+			errRate = errors.Join(errRate, err)
+			failed += n
+		}
+	}
+	cpu := time.Duration(float64(after-before) / count)
+	return wrkOutput{text, rate, cpu, 1e4 * failed / (count + failed)}, errors.Join(errCount, errRate)
 }
 
 // percentile reads a line like "     99%    1.23ms".

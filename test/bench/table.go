@@ -22,6 +22,7 @@ var quantities = []quantity{
 	{"p99 latency, kept alive", func(f figures) float64 { return float64(f.p99) }, milliseconds},
 	{"CPU s per 10,000 requests", func(f figures) float64 { return 1e4 * f.requestCPU.Seconds() }, ratio},
 	{"CPU s per 10,000 connections", func(f figures) float64 { return 1e4 * f.connectionCPU.Seconds() }, ratio},
+	{"failed of 10,000 connections", func(f figures) float64 { return f.failed }, ratio},
 }
 
 // compared are the pairs whose ratios are of interest.
@@ -50,7 +51,12 @@ func comparison(all []round) string {
 			row = append(row, q.format(median(column(all, q, v.name))))
 		}
 		for _, pair := range compared {
-			row = append(row, spread(ratios(column(all, q, pair[0]), column(all, q, pair[1])), ratio))
+			r := ratios(column(all, q, pair[0]), column(all, q, pair[1]))
+			if len(r) == 0 {
+				row = append(row, "")
+				continue
+			}
+			row = append(row, spread(r, ratio))
 		}
 		rows = append(rows, row)
 	}
@@ -77,10 +83,12 @@ func spread(values []float64, format func(float64) string) string {
 	return fmt.Sprintf("%s (%s–%s)", format(median(values)), format(slices.Min(values)), format(slices.Max(values)))
 }
 
-func ratios(a, b []float64) []float64 {
-	out := make([]float64, len(a))
+// ratios leaves out rounds in which there is nothing to divide by.
+func ratios(a, b []float64) (out []float64) {
 	for i := range a {
-		out[i] = a[i] / b[i]
+		if b[i] > 0 {
+			out = append(out, a[i]/b[i])
+		}
 	}
 	return out
 }

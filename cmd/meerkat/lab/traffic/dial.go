@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -53,14 +55,33 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return conn, nil
 }
 
-// bindAny binds a socket to any address and a port of the kernel's choice.
+// The ports that Dial uses, one after another: a connection's verdicts and records are known by its port, and what the engine or
+// conntrack still hold of an earlier connection from the same one must not be taken for it.
+const (
+	firstPort = 32768
+	ports     = 28000
+)
+
+var (
+	began  = rand.Uint32N(ports) // the next process begins elsewhere
+	dialed atomic.Uint32
+)
+
+// bindAny binds a socket to any address and a port that no connection of this process had lately.
 func bindAny(fd int, network string) (netip.AddrPort, error) {
-	var unspecified unix.Sockaddr = &unix.SockaddrInet4{}
-	if network[len(network)-1] == '6' {
-		unspecified = &unix.SockaddrInet6{}
-	}
-	if err := unix.Bind(fd, unspecified); err != nil {
-		return netip.AddrPort{}, fmt.Errorf("binding a local port: %w", err)
+	for tries := 1; ; tries++ {
+		port := firstPort + int((began+dialed.Add(1))%ports)
+		var unspecified unix.Sockaddr = &unix.SockaddrInet4{Port: port}
+		if network[len(network)-1] == '6' {
+			unspecified = &unix.SockaddrInet6{Port: port}
+		}
+		err := unix.Bind(fd, unspecified)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || tries == ports {
+			return netip.AddrPort{}, fmt.Errorf("binding a local port: %w", err)
+		}
 	}
 	name, err := unix.Getsockname(fd)
 	if err != nil {

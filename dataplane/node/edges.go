@@ -86,7 +86,7 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 	// What an earlier run left half done is undone: only then does the Pod surely have its interface.
 	state, _, err := n.attacher.Status(ctx, target)
 	if err == nil && state == attach.Unfinished {
-		err = n.attacher.Release(ctx, target)
+		err = n.undo(ctx, target)
 	}
 	if err != nil {
 		return err
@@ -115,6 +115,16 @@ func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, num
 	}
 	n.links.follow(e.Pod, target, a.names[:]...)
 	return nil
+}
+
+// undo puts back an interface that an earlier run has left half way. Its ports go, too: the switch would go on listening to
+// interfaces that have been replaced by others of the same names.
+func (n *Node) undo(ctx context.Context, target attach.Target) error {
+	err := n.attacher.Release(ctx, target)
+	if errors.Is(err, attach.ErrPodGone) { // of the sandbox that the Pod had before
+		err = n.attacher.Remove(ctx, target.UID)
+	}
+	return errors.Join(err, n.cfg.Switch.DelPorts(ctx, attach.PodPort(target.UID), attach.UplinkPort(target.UID)))
 }
 
 // macOf reads the address of a Pod's interface, which stays the same when the Pod is interposed.
@@ -166,8 +176,22 @@ func (n *Node) releaseForgotten(ctx context.Context) error {
 		}
 		errs = append(errs, err, n.cfg.Switch.DelPorts(ctx, attach.PodPort(t.UID), attach.UplinkPort(t.UID)))
 	}
+	errs = append(errs, n.sweepPorts(ctx))
 	n.forgotten = errors.Join(errs...) != nil
 	return errors.Join(errs...)
+}
+
+// sweepPorts takes ports off the bridge that are no edge's: of Pods that an earlier run was about to release.
+func (n *Node) sweepPorts(ctx context.Context) error {
+	configured, err := n.cfg.Switch.ConfiguredPorts(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{attach.EngineAPort: true, attach.EngineBPort: true, attach.AgentPort: true}
+	for _, a := range n.edges {
+		known[a.names[0]], known[a.names[1]] = true, true
+	}
+	return n.cfg.Switch.DelPorts(ctx, slices.DeleteFunc(configured, func(name string) bool { return known[name] })...)
 }
 
 // release puts a Pod's interface back. Its flows are still there meanwhile, and go with the next commit.

@@ -101,6 +101,12 @@ func (s *Fake) Ports(context.Context) (ports map[string]uint32, err error) {
 	return ports, err
 }
 
+// ConfiguredPorts gives the same ports' names, sorted.
+func (s *Fake) ConfiguredPorts(context.Context) (names []string, err error) {
+	err = s.locked(func() error { names = slices.Sorted(maps.Keys(s.ports)); return nil })
+	return names, err
+}
+
 // Apply checks the bundle and takes its flows and groups.
 func (s *Fake) Apply(_ context.Context, b *Bundle) error {
 	return s.locked(func() error {

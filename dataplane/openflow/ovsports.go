@@ -134,3 +134,12 @@ func (s *OVS) samePorts(ctx context.Context) (bool, error) {
 	}
 	return true, nil
 }
+
+// ConfiguredPorts asks the database.
+func (s *OVS) ConfiguredPorts(ctx context.Context) ([]string, error) {
+	text, err := s.vsctl(ctx, "list-ports", s.bridge())
+	if err != nil {
+		return nil, fmt.Errorf("listing the ports of %s: %w", s.bridge(), err)
+	}
+	return strings.Fields(text), nil
+}

@@ -26,6 +26,8 @@ type Switch interface {
 	DelPorts(ctx context.Context, names ...string) error
 	// Ports gives the bridge's ports that work, by interface name, without the bridge's own.
 	Ports(ctx context.Context) (map[string]uint32, error)
+	// ConfiguredPorts gives the names of the bridge's ports, also of those whose interfaces are not there, without the bridge's own.
+	ConfiguredPorts(ctx context.Context) ([]string, error)
 
 	// Apply makes the bridge hold just what the bundle says. All changes take hold at once or not at all. Then it reads the bridge
 	// back: when Apply returns nil, there was no drift.

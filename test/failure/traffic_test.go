@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +18,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
+	servers "github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
@@ -43,10 +44,17 @@ const (
 	slow = 100 * time.Millisecond
 )
 
+// place is where traffic is sent: a lab, or something like one.
+type place interface {
+	Dial(ctx context.Context, from scenario.Place, transport, address string) (net.Conn, error)
+	Resolve(ctx context.Context, to scenario.Target, transport string, family scenario.Family) (netip.AddrPort, error)
+	Records(since time.Time) []servers.Record
+}
+
 // traffic is load of three kinds on a lab, by Pod IP and through the Service: allowed requests on connections that are kept
 // alive, allowed requests on new connections, and forbidden requests.
 type traffic struct {
-	lab     *lab.Lab
+	lab     place
 	service string // the Service's address and port
 	began   time.Time
 	stop    context.CancelFunc
@@ -69,7 +77,7 @@ func (e ends) String() string {
 }
 
 // startTraffic begins to send. The lab's objects are those of these tests.
-func startTraffic(t *testing.T, l *lab.Lab) *traffic {
+func startTraffic(t *testing.T, l place) *traffic {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	tr := &traffic{lab: l, began: time.Now(), stop: stop}

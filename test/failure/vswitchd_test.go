@@ -2,6 +2,7 @@ package failure
 
 import (
 	"context"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,6 +157,28 @@ func TestDatabaseRestarted(t *testing.T) {
 		t.Errorf("%v after %s", err, took)
 	}
 	tr.end()
+	tr.log(t)
+	if passed := tr.passed(); passed > 0 {
+		t.Errorf("%d forbidden requests reached the server", passed)
+	}
+}
+
+// TestBridgeDeleted deletes the whole bridge: it is made again with its ports, which have other numbers then, and its flows.
+func TestBridgeDeleted(t *testing.T) {
+	b := &bed{testlab.Start(t, labs.Options(t), objectsFile, ingressFile, egressFile), t}
+	_, daemons, _ := b.Node("node-1")
+	tr := startTraffic(t, b.Lab)
+	deleted := time.Now()
+	c := exec.CommandContext(t.Context(), "ovs-vsctl", "--db=unix:"+daemons.DBSocket(), "del-br", openflow.BridgeName)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	took, err := tr.firstAnswer(deleted)
+	if err != nil {
+		t.Fatalf("%v; %+v", err, b.Status().Nodes[0])
+	}
+	tr.end()
+	t.Logf("from the deletion of the bridge until the first request that was sent afterwards was answered: %s", took.Round(time.Millisecond))
 	tr.log(t)
 	if passed := tr.passed(); passed > 0 {
 		t.Errorf("%d forbidden requests reached the server", passed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +20,11 @@ import (
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
 	servers "github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/test/testlab"
 )
+
+// labs names the labs of these tests.
+var labs testlab.Labs
 
 // The objects of these tests: a client, a server and its Service, and a policy at each end.
 const (
@@ -161,7 +166,30 @@ func (tr *traffic) forbidden(ctx context.Context, address string) {
 	}
 }
 
+// ask sends a request and reads its answer.
+func ask(conn net.Conn, in *bufio.Reader, path string, within time.Duration) error {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: web\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return errors.Join(err, answer.Body.Close())
+}
+
 func newReader(conn net.Conn) *bufio.Reader { return bufio.NewReader(conn) }
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
 
 func (tr *traffic) note(e *ends, err error, took time.Duration) {
 	tr.mu.Lock()

@@ -65,6 +65,15 @@ func (w *watch) pending() (o Overwritten, since time.Time) {
 	return w.seen, w.since
 }
 
+// take gives what has been told, and counts anew. That something was told is not forgotten.
+func (w *watch) take() Overwritten {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.seen
+	w.seen = Overwritten{}
+	return o
+}
+
 // current is the connection, or nil.
 func (w *watch) current() *listener {
 	w.mu.Lock()
@@ -239,7 +248,7 @@ func (s *OVS) replace(ctx context.Context, meter bool) (drift Differences, done 
 		err = s.ensureMeter(ctx)
 	}
 	if err == nil {
-		err = s.putBack(ctx)
+		err = s.putBackUntilQuiet(ctx)
 	}
 	if isNoMeter(err) { // the switch does not tell of a meter's deletion, but of that of its flows
 		if err = s.ensureMeter(ctx); err == nil {
@@ -251,6 +260,23 @@ func (s *OVS) replace(ctx context.Context, meter bool) (drift Differences, done 
 		drift, err = s.compare(ctx, s.wanted)
 	}
 	return drift, done, err
+}
+
+// putBackUntilQuiet does so again as long as the other goes on meanwhile: that takes less time than reading the bridge. What is
+// sent by the listener's own connection is told in short, without counts, so that all that is counted is the other's.
+func (s *OVS) putBackUntilQuiet(ctx context.Context) error {
+	const most = 20
+	for range most {
+		s.watch.take()
+		if err := s.putBack(ctx); err != nil {
+			return err
+		}
+		l := s.watch.current()
+		if l == nil || s.recorded == nil || s.recorded.bundle != s.wanted || l.settle(ctx) != nil || s.watch.take() == (Overwritten{}) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // putBack commits the bundle that makes any bridge hold what is wanted.

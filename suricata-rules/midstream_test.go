@@ -14,9 +14,9 @@ func (c *capture) midstream(vlan, port uint16) *conn {
 	return &conn{endpoint: c.endpoint(vlan, port), seq: 1000, answer: 5000}
 }
 
-// stale adds the server's last response before everything else, once more, and returns the packet's number.
-func (k *conn) stale(data string) int {
-	return k.packet(false, layers.TCP{Seq: 5000 - uint32(len(data)), Ack: k.seq, ACK: true, PSH: true}, []byte(data))
+// stale adds the server's last response before everything else, once more.
+func (k *conn) stale(data string) {
+	k.packet(false, layers.TCP{Seq: 5000 - uint32(len(data)), Ack: k.seq, ACK: true, PSH: true}, []byte(data))
 }
 
 // probe adds a probe of the server's kernel, whether the client is there, and the client's answer.

@@ -140,7 +140,7 @@ func TestOutOfMemory(t *testing.T) {
 			}
 		}
 	}
-	event := nextEvent(t, e, "memcap", func(e Event) bool { return e.Drop != nil && (strings.Contains(e.Drop.Reason, "memcap") || e.Drop.Reason == "stream reassembly") })
+	event := nextEvent(t, e, "no memory", func(e Event) bool { return e.Drop != nil && e.Drop.Reason == "stream reassembly" })
 	t.Logf("told: %s", event.Drop.Reason)
 	denied := n.mustDial(t)
 	mustBeDenied(t, denied, "/admin")

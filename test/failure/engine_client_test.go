@@ -180,16 +180,6 @@ func (c *clients) end() {
 	c.running.Wait()
 }
 
-// requests gives what all of them sent, in the order of sending.
-func (c *clients) requests() []request {
-	var all []request
-	for _, one := range c.list {
-		all = append(all, one.all()...)
-	}
-	slices.SortFunc(all, func(a, b request) int { return a.sent.Compare(b.sent) })
-	return all
-}
-
 // answeredSince counts the clients that got an answer to a request which they sent after t.
 func (c *clients) answeredSince(t time.Time) int {
 	n := 0

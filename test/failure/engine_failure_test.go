@@ -131,7 +131,7 @@ func engineFails(t *testing.T, l *lab.Lab, ways []way, fail func(*testing.T, *la
 	}
 	inspecting := time.Since(mended)
 	time.Sleep(700 * time.Millisecond)
-	judge(t, l, ways, failed, mended, back)
+	judge(t, l, failed, mended, back)
 	t.Logf("failurePolicy Open: requests passed again after %v; all clients of all ways were answered %v after the engine was mended", opened, inspecting)
 }
 
@@ -151,7 +151,7 @@ func openAgain(t *testing.T, ways []way, failed time.Time) time.Duration {
 }
 
 // judge compares what the servers received with what they should have.
-func judge(t *testing.T, l *lab.Lab, ways []way, failed, mended, back time.Time) {
+func judge(t *testing.T, l *lab.Lab, failed, mended, back time.Time) {
 	t.Helper()
 	during := map[string]int{}
 	for _, rec := range l.Records(failed) {

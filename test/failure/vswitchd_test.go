@@ -165,9 +165,9 @@ func TestDatabaseRestarted(t *testing.T) {
 
 // TestBridgeDeleted deletes the whole bridge: it is made again with its ports, which have other numbers then, and its flows.
 func TestBridgeDeleted(t *testing.T) {
-	b := &bed{testlab.Start(t, labs.Options(t), objectsFile, ingressFile, egressFile), t}
-	_, daemons, _ := b.Node("node-1")
-	tr := startTraffic(t, b.Lab)
+	l := testlab.Start(t, labs.Options(t), objectsFile, ingressFile, egressFile)
+	_, daemons, _ := l.Node("node-1")
+	tr := startTraffic(t, l)
 	deleted := time.Now()
 	c := exec.CommandContext(t.Context(), "ovs-vsctl", "--db=unix:"+daemons.DBSocket(), "del-br", openflow.BridgeName)
 	if out, err := c.CombinedOutput(); err != nil {
@@ -175,7 +175,7 @@ func TestBridgeDeleted(t *testing.T) {
 	}
 	took, err := tr.firstAnswer(deleted)
 	if err != nil {
-		t.Fatalf("%v; %+v", err, b.Status().Nodes[0])
+		t.Fatalf("%v; %+v", err, l.Status().Nodes[0])
 	}
 	tr.end()
 	t.Logf("from the deletion of the bridge until the first request that was sent afterwards was answered: %s", took.Round(time.Millisecond))

@@ -194,7 +194,7 @@ func bulkBoth(t *testing.T, l *lab.Lab, family scenario.Family, size int64) map[
 }
 
 func bulkClient(path string, address netip.AddrPort) *http.Client {
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return netspace.Dial(ctx, path, "tcp", address.String())
 		},

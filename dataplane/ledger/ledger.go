@@ -62,6 +62,21 @@ func (e *ExhaustedError) Error() string {
 	return text + "; " + e.Remedy
 }
 
+// Inherit gives rule sets the numbers of those in whose place they stand, by key: the former's by the present one's. Call it before
+// Assign.
+func (l *Ledger) Inherit(formers map[string]string) {
+	for key, former := range formers {
+		for _, p := range []*pool{l.ingress, l.egress} {
+			n, there := p.live[former]
+			if _, taken := p.live[key]; there && !taken {
+				p.live[key] = n
+				delete(p.live, former)
+				p.freed = slices.DeleteFunc(p.freed, func(f freedNumber) bool { return f.Key == key })
+			}
+		}
+	}
+}
+
 // Assign numbers the keys of a plan. A key keeps its number as long as plans hold it, and gets it back when it returns before
 // the number was given to another. A number that was freed goes to another key only when no number is left that was never
 // handed out and, for a rule set, when inUse says that no connection carries it and the engine does not know it; without inUse,

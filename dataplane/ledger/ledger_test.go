@@ -263,3 +263,13 @@ func TestNumbersKeepTheirMeaning(t *testing.T) {
 		}
 	})
 }
+
+func TestInherit(t *testing.T) {
+	l := load(t, filepath.Join(t.TempDir(), "ledger.json"))
+	before := assign(t, l, planOf(nil, "i0", "e0", "i1"), nil).RuleSets
+	l.Inherit(map[string]string{"i2": "i0", "e1": "e0", "i1": "e0", "i3": "nobody"})
+	got := assign(t, l, planOf(nil, "i2", "e1", "i1", "i3"), nil).RuleSets
+	if got["i2"] != before["i0"] || got["e1"] != before["e0"] || got["i1"] != before["i1"] || got["i3"] == before["i0"] {
+		t.Errorf("the numbers before are %v, and after %v", before, got)
+	}
+}

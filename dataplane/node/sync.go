@@ -121,6 +121,7 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 func (n *Node) assign(ctx context.Context, p *plan.NodePlan) (ledger.Numbers, error) {
 	// Which rule sets open connections carry matters only once numbers run out: it takes as long as there are connections.
 	carried := sync.OnceValues(func() ([]uint16, error) { return n.cfg.Switch.InspectionIDs(ctx) })
+	n.ledger.Inherit(plan.Successors(n.current.plan, p))
 	numbers, err := n.ledger.Assign(p, func(id uint16) bool {
 		_, loaded := n.rules.loaded[id]
 		ids, err := carried()

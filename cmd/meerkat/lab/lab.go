@@ -20,6 +20,7 @@ import (
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
 	"github.com/meerkat-dev/meerkat/dataplane/node"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
@@ -184,11 +185,14 @@ func (l *Lab) sync(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// ObjectOnly is the annotation of Pods that exist as objects only: they have addresses, and nobody is there.
+const ObjectOnly = "lab.meerkat.dev/object-only"
+
 // addPods makes the namespaces of new Pods and starts their servers.
 func (l *Lab) addPods(ctx context.Context) error {
 	for _, pod := range sorted(l.cluster.pods) {
 		key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
-		if _, ok := l.servers[key]; ok {
+		if _, ok := l.servers[key]; ok || pod.Annotations[ObjectOnly] == "true" {
 			continue
 		}
 		if err := l.addPod(ctx, &pod); err != nil {
@@ -229,7 +233,11 @@ func (l *Lab) plugIn(pod *corev1.Pod) error {
 }
 
 func (l *Lab) removePod(pod types.NamespacedName) error {
-	err := l.servers[pod].Close()
+	server, ok := l.servers[pod]
+	if !ok {
+		return nil // it was an object only
+	}
+	err := server.Close()
 	delete(l.servers, pod)
 	if _, gone := os.Stat(l.net.PodNetns(pod.Namespace, pod.Name)); gone != nil {
 		return err // it used its node's
@@ -253,6 +261,9 @@ func (l *Lab) SwitchDir(node string) string { return l.nodes[node].ovs.RunDir() 
 
 // Steps tells how long the parts of a node's last sync took.
 func (l *Lab) Steps(name string) []node.Step { return l.nodes[name].steps() }
+
+// Engine tells how a node's engine is.
+func (l *Lab) Engine(name string) engine.Status { return l.nodes[name].plane.Engine().Status() }
 
 // Close takes the lab down: every Pod is released first, as in a cluster, and then nothing is left.
 func (l *Lab) Close() error {

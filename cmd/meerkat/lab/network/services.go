@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,9 @@ const (
 func (n *Network) SetServices(services []ServiceMap) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
+	if n.services != nil && reflect.DeepEqual(n.services, services) {
+		return nil // while the rules are replaced, a packet may pass as it is
+	}
 	n.services = services
 	for _, name := range n.order {
 		if err := n.programServices(n.nodes[name]); err != nil {

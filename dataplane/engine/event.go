@@ -30,7 +30,9 @@ type Event struct {
 	FlowID uint64
 	// VLAN is the InspectionID; 0 when the packet had none.
 	VLAN      uint16
-	Interface string // that the packet came in by
+	// Interface is the one that the packet came in by. It is "" for a packet that the engine made itself, to judge what a stream
+	// still holds before its protocol changes or it ends: only its Direction tells who sent that.
+	Interface string
 	// SrcMAC and DstMAC are the packet's; nil when not known.
 	SrcMAC, DstMAC net.HardwareAddr
 	Proto          string // "TCP", "UDP", …
@@ -117,6 +119,7 @@ type eveRecord struct {
 	Timestamp string   `json:"timestamp"`
 	FlowID    uint64   `json:"flow_id"`
 	InIface   string   `json:"in_iface"`
+	PktSrc    string   `json:"pkt_src"`
 	EventType string   `json:"event_type"`
 	VLAN      []uint16 `json:"vlan"`
 	SrcIP     string   `json:"src_ip"`
@@ -211,6 +214,9 @@ func (r *eveRecord) event() (Event, error) {
 	// Of a packet whose address cannot be read, nobody is told by it.
 	e.SrcMAC, _ = net.ParseMAC(r.Ether.SrcMAC)
 	e.DstMAC, _ = net.ParseMAC(r.Ether.DestMAC)
+	if strings.HasPrefix(r.PktSrc, "stream (") {
+		e.Interface, e.SrcMAC, e.DstMAC = "", nil, nil // not of this way, perhaps
+	}
 	if len(r.VLAN) > 0 {
 		e.VLAN = r.VLAN[0]
 	}

@@ -31,8 +31,7 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 		return Event{}, false
 	}
 	client, server := e.Src, e.Dst
-	if e.Interface == j.ReplyInterface && !e.Over { // of a request that is over, Src is always the client
-
+	if j.reply(e) {
 		client, server = server, client
 	}
 	ev := Event{
@@ -57,6 +56,18 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 		ev.Reason = e.Drop.Reason
 	}
 	return ev, true
+}
+
+// reply tells whether the event's packet is one from the server. Which way it came tells that, also of connections whose beginning
+// the engine did not see.
+func (j *Judge) reply(e engine.Event) bool {
+	switch {
+	case e.Over:
+		return false // Src is always the client
+	case e.Interface == "":
+		return e.Direction == "to_client"
+	}
+	return e.Interface == j.ReplyInterface
 }
 
 // FromFlows makes the event of a connection that the flows denied, and false when it is nothing new.

@@ -79,6 +79,11 @@ func TestEvents(t *testing.T) {
 			e.Interface, e.Src, e.Dst = "b", e.Dst, e.Src
 			e.Drop = &engine.Drop{Reason: "stream midstream"}
 		})},
+		// The engine judged what it held of the server's answer, in a packet of its own.
+		"answer": {event(1, func(e *engine.Event) {
+			request("GET", "/public/a")(e)
+			e.Interface, e.Direction, e.Src, e.Dst = "", "to_client", e.Dst, e.Src
+		})},
 		"unidentified": {event(1, func(e *engine.Event) { e.Drop = &engine.Drop{Reason: "firewall default packet policy"} })},
 		"protocol": {event(1, func(e *engine.Event) {
 			e.Alert, e.AppProto = &engine.Alert{SID: 65540}, "ssh"

@@ -86,7 +86,7 @@ func (c *compiler) saneHTTP1() {
 // are dropped, and pass when the client sends them again after the judgement.
 //
 // That the header is complete shows in http.host alone, which the parser fills in at that moment, if it can. So requests are
-// held also while no Host field has arrived that it will surely understand.
+// held also while no Host field has arrived that it will surely understand, once an empty line has come: see emptyLines.
 //
 // So what passes needs a flowbit, which each connection has from its first packet to the server on: the SYN, or, when the engine has
 // restarted, whatever came first. A reload of rules takes all flowbits away, since the engine frees a connection's variables when
@@ -95,13 +95,31 @@ func (c *compiler) saneHTTP1() {
 func (c *compiler) hold() {
 	c.detect("alert tcp", toServer+"flow.pkts_toserver:<2; "+set(bitClear)+"noalert; "+first,
 		Meaning{Kind: Gate, Protocol: "http1", Detail: "holds nothing back of a connection yet"})
+	c.emptyLines()
 	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "holds what is not yet judged; it passes when it is sent again"}
 	c.detect("alert http1", toServer+"http.request_header; "+pcre(`^(?i:host): [A-Za-z0-9._-]{1,255}(?:\x3a[0-9]{1,5})?\z`)+
 		set(bitHosted)+"noalert; "+second, meaning)
 	unjudged := toServer + isset(bitEnforce) + isnotset(bitSane)
 	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+unset(bitClear)+"noalert; "+third, meaning)
-	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted, bitUnseen)+unset(bitClear)+"noalert; "+third, meaning)
+	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted, bitUnseen)+anyset(bitBlank, bitEnd)+unset(bitClear)+
+		"noalert; "+third, meaning)
 	c.detect("drop:packet tcp", toServer+isset(bitEnforce)+isnotset(bitClear)+"app-layer-protocol:http1; dsize:>0; noalert; "+third, meaning)
+}
+
+// emptyLines finds the packets with which a request's header can end. Those before must pass: a client whose first segment is
+// dropped sends that one alone again, and may send the Host field only when it has arrived.
+//
+// Packets need not come in order, so an empty line counts until a request is judged in the very packet that brought it, and as
+// long as no other one has come before; then nothing can wait behind a gap.
+func (c *compiler) emptyLines() {
+	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "finds where a request may end"}
+	packet := toServer + "dsize:>0; "
+	emptyLine := `content:"|0a|"; ` + pcre(`(?:^|\n)[ \t\r]*+\n`)
+	c.detect("alert tcp-pkt", packet+unset(bitBlank, bitOpened)+"noalert; "+first, meaning)
+	c.detect("alert tcp-pkt", packet+emptyLine+isnotset(bitEnd)+set(bitOpened)+"noalert; "+second, meaning)
+	// It reads flowbits, since the engine takes rules that only write them before all others.
+	c.detect("alert tcp-pkt", packet+emptyLine+anyset(bitOpened, bitEnd)+set(bitBlank, bitEnd)+"noalert; "+third, meaning)
+	c.detect("alert http1:request_body", toServer+isset(bitSane, bitOpened)+unset(bitEnd, bitOpened)+"noalert; "+third, meaning)
 }
 
 // pseudoHeaders: first the pseudo-header fields, each once, all that a request needs, then ordinary ones (RFC 9113, 8.3).

@@ -1,6 +1,9 @@
 package suricatarules
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // flowbits that the rules use. They are a connection's own, and vanish at a reload; the gate sets the first four again with
 // every packet.
@@ -21,12 +24,18 @@ const (
 	bitSwitch   = "switch"   // the server answered 101
 	bitFollowed = "followed" // to a protocol that the engine follows to
 	bitClear    = "clear"    // nothing is held back, see hold
+	bitBlank    = "blank"    // the present packet has an empty line
+	bitOpened   = "opened"   // it is the first one since bitEnd was taken away
+	bitEnd      = "end"      // an empty line came that may end a request which is not judged, see hold
 )
 
 func set(bits ...string) string      { return bitOptions("set", bits) }
 func unset(bits ...string) string    { return bitOptions("unset", bits) }
 func isset(bits ...string) string    { return bitOptions("isset", bits) }
 func isnotset(bits ...string) string { return bitOptions("isnotset", bits) }
+
+// anyset holds when at least one of the bits is set.
+func anyset(bits ...string) string { return bitOptions("isset", []string{strings.Join(bits, "|")}) }
 
 func bitOptions(command string, bits []string) (options string) {
 	for _, bit := range bits {

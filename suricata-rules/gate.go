@@ -3,6 +3,8 @@ package suricatarules
 import (
 	"fmt"
 	"strings"
+
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
 
 // flowbits that the rules use. They are a connection's own, and vanish at a reload; the gate sets the first four again with
@@ -62,6 +64,10 @@ func (c *compiler) gate(s sorted) {
 				bits = append(bits, bitTold)
 			} else {
 				bits = append(bits, bitUDP)
+			}
+			if l4 == "udp" && p.name == l7.ProtocolDNS {
+				c.datagrams(bits...)
+				continue
 			}
 			c.accept(l4, "app-layer-protocol:"+p.name+"; ", p.name, "connections identified as "+p.name, bits...)
 		}
@@ -129,7 +135,7 @@ func (s sorted) allowed() []allowedProtocol {
 	add(s.http1.allowed(), "http1", "tcp")
 	add(s.http2.allowed(), "http2", "tcp")
 	add(s.tls.allowed(), "tls", "tcp")
-	add(s.dns.allowed(), "dns", "tcp", "udp")
+	add(s.dns.allowed(), l7.ProtocolDNS, "tcp", "udp")
 	for _, name := range s.others {
 		add(true, name, "tcp", "udp")
 	}

@@ -29,7 +29,7 @@ type Event struct {
 	// FlowID is the engine's number of the connection: the same in all its events, and in no other's for a long time.
 	FlowID uint64
 	// VLAN is the InspectionID; 0 when the packet had none.
-	VLAN      uint16
+	VLAN uint16
 	// Interface is the one that the packet came in by. It is "" for a packet that the engine made itself, to judge what a stream
 	// still holds before its protocol changes or it ends: only its Direction tells who sent that.
 	Interface string

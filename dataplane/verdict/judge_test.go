@@ -95,6 +95,7 @@ func TestEvents(t *testing.T) {
 			e.Proto, e.Alert = "UDP", &engine.Alert{SID: 1}
 			e.DNS = &engine.DNS{Queries: []engine.DNSQuery{{Name: "Other.Example.", Type: "A"}}}
 		})},
+		"no DNS": {event(2049, func(e *engine.Event) { e.Proto, e.AppProto, e.Alert = "UDP", "dns", &engine.Alert{SID: 1} })},
 		"allowed": {event(1, func(e *engine.Event) {
 			request("GET", "/public/a")(e)
 			e.Alert, e.Over, e.Interface = nil, true, "b"

@@ -103,17 +103,21 @@ func headers(wanted []l7.HeaderMatch) string {
 
 // whyGate explains a denial of which no request is known.
 func whyGate(set *plan.RuleSet, e engine.Event) string {
+	allowed := protocols(set.Entries)
+	only := ", and only " + strings.Join(allowed, " or ") + " is allowed"
 	switch {
 	case len(set.Entries) == 0:
 		return "no rule allows this peer and port"
 	case e.AppProto == "" || e.AppProto == "failed":
-		return "the protocol is not identified, and only " + protocols(set.Entries) + " is allowed"
+		return "the protocol is not identified" + only
+	case e.Proto == "UDP" && slices.Contains(allowed, e.AppProto):
+		return "the datagram is no message of the protocol " + e.AppProto + " that can be judged"
 	default:
-		return "the protocol is " + e.AppProto + ", and only " + protocols(set.Entries) + " is allowed"
+		return "the protocol is " + e.AppProto + only
 	}
 }
 
-func protocols(entries []l7.Entry) string {
+func protocols(entries []l7.Entry) []string {
 	var all []string
 	for _, e := range entries {
 		name := e.Protocol
@@ -131,7 +135,7 @@ func protocols(entries []l7.Entry) string {
 			all = append(all, name)
 		}
 	}
-	return strings.Join(all, " or ")
+	return all
 }
 
 // requests are what the event is about, in the evaluator's terms: one request, one handshake, or each query of a message.

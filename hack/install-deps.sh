@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Installs what Meerkat's lab and tests need on Debian 12 and that is missing:
-# Open vSwitch, the tools that the probes use, and Suricata 8.
+# Suricata 8, Open vSwitch 3.5, and the tools that the probes use.
 #
 #   hack/install-deps.sh            what `make demo` and `make test` need
 #   hack/install-deps.sh bench      also HAProxy and wrk, for `make bench`
 #   hack/install-deps.sh kernel     only what `make test-kernel` needs: QEMU, and the Debian 13 tree
 #
 # Idempotent: a second run prints nothing and changes nothing. Needs root.
-# Suricata 8 is not in Debian 12. It comes from Debian 13's backports, in a
-# tree of its own under $MEERKAT_CACHE, run through that tree's dynamic loader;
-# nothing of Debian 13 is installed on the host.
+# Debian 12 has neither Suricata 8 nor an Open vSwitch >= 3.3. They come from
+# Debian 13 (and its backports), in a tree of its own under $MEERKAT_CACHE, run
+# through that tree's dynamic loader; nothing of Debian 13 is installed on the
+# host, and no daemon is started.
 set -euo pipefail
 
 cache=${MEERKAT_CACHE:-/var/cache/meerkat}
@@ -29,12 +30,12 @@ quietly() {
 }
 
 [ "$(id -u)" = 0 ] || die "must run as root (it installs packages); try: sudo make demo"
-command -v apt-get >/dev/null || die "this machine has no apt-get. Install Open vSwitch >= 3.1, Suricata >= 8.0, curl and tcpdump by hand, then set MEERKAT_SURICATA to Suricata's path"
+command -v apt-get >/dev/null || die "this machine has no apt-get. Install Open vSwitch >= 3.3, Suricata >= 8.0, curl and tcpdump by hand, then set MEERKAT_SURICATA to Suricata's path and MEERKAT_OVS to the directory of Open vSwitch's programs"
 
 packages() {
   local wanted=() p
   for p in "$@"; do
-    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || wanted+=("$p")
+    installed "$p" || wanted+=("$p")
   done
   [ ${#wanted[@]} -gt 0 ] || return 0
   say "installing ${wanted[*]} (Debian packages)"
@@ -48,8 +49,17 @@ packages() {
   [ -z "$made" ] || rm -f $policy
 }
 
+# installed PACKAGE [OPTION]: whether dpkg has it.
+installed() { dpkg-query "${@:2}" -W -f '${Status}' "$1" 2>/dev/null | grep -qx 'install ok installed'; }
+
 # The major version that the program answers to -V, or 0.
 suricata_major() { { timeout 10 "$1" -V 2>/dev/null || true; } | sed -n 's/.*version \([0-9]*\)\..*/\1/p' | grep . || echo 0; }
+
+# The version that ovs-vswitchd answers, as a number such as 305 for 3.5, or 0.
+ovs_version() {
+  { timeout 10 "$1" --version 2>/dev/null || true; } | sed -n 's/.*(Open vSwitch) \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' |
+    { read -r major minor && echo $((major * 100 + minor)) || echo 0; }
+}
 
 suricata() {
   local have
@@ -57,24 +67,44 @@ suricata() {
     [ -n "$have" ] && [ -x "$have" ] && [ "$(suricata_major "$have")" -ge 8 ] && return 0
   done
   debian13
-  mkdir -p "$cache/bin"
-  cat >"$cache/bin/suricata" <<WRAPPER
-#!/bin/sh
-# Runs Debian 13's Suricata on this host, through its own dynamic loader and libraries.
-exec $tree/lib64/ld-linux-x86-64.so.2 --library-path $tree/usr/lib/x86_64-linux-gnu $tree/usr/bin/suricata "\$@"
-WRAPPER
-  chmod +x "$cache/bin/suricata"
+  wrapper suricata usr/bin/suricata
   [ "$(suricata_major "$cache/bin/suricata")" -ge 8 ] || die "Suricata in $tree does not answer as version 8; remove $cache and run this again"
 }
 
-# The tree: a Debian 13 with Suricata 8.
+openvswitch() {
+  local have p
+  for have in "${MEERKAT_OVS:+$MEERKAT_OVS/ovs-vswitchd}" "$(command -v ovs-vswitchd || true)" "$cache/bin/ovs-vswitchd"; do
+    [ -n "$have" ] && [ -x "$have" ] && [ "$(ovs_version "$have")" -ge 303 ] && return 0
+  done
+  debian13
+  for p in bin/ovs-ofctl bin/ovs-vsctl bin/ovs-appctl bin/ovsdb-tool sbin/ovsdb-server lib/openvswitch-switch/ovs-vswitchd; do
+    wrapper "$(basename $p)" "usr/$p" # ovs-vswitchd, by which all are found to be there, comes last
+  done
+  [ "$(ovs_version "$cache/bin/ovs-vswitchd")" -ge 303 ] || die "Open vSwitch in $tree does not answer as version 3.3 or newer; remove $cache and run this again"
+}
+
+# wrapper NAME PROGRAM: a NAME that runs a program of the tree on this host.
+wrapper() {
+  mkdir -p "$cache/bin"
+  cat >"$cache/bin/.$1" <<WRAPPER
+#!/bin/sh
+# Runs Debian 13's $1 on this host, through its own dynamic loader and libraries.
+exec $tree/lib64/ld-linux-x86-64.so.2 --argv0 $1 --library-path $tree/usr/lib/x86_64-linux-gnu $tree/$2 "\$@"
+WRAPPER
+  chmod +x "$cache/bin/.$1"
+  mv "$cache/bin/.$1" "$cache/bin/$1"
+}
+
+# The tree: a Debian 13 with Suricata 8 and Open vSwitch.
 debian13() {
-  local status
-  status=$(dpkg-query --admindir="$tree/var/lib/dpkg" -W -f '${Status}' suricata 2>/dev/null || true)
-  [ ! -e "$tree/.bootstrapped" ] || [ "$status" != 'install ok installed' ] || return 0
+  local wanted=() p
+  for p in suricata openvswitch-switch; do
+    [ -e "$tree/.bootstrapped" ] && installed $p --admindir="$tree/var/lib/dpkg" || wanted+=("$p")
+  done
+  [ ${#wanted[@]} -gt 0 ] || return 0
   packages debootstrap ca-certificates
   if [ ! -e "$tree/.bootstrapped" ]; then
-    say "building a Debian 13 tree for Suricata 8 in $tree (about one minute)"
+    say "building a Debian 13 tree for Suricata 8 and Open vSwitch in $tree (about one minute)"
     rm -rf "$tree"
     mkdir -p "$cache"
     # The machine's own Debian source entry, with the suite's name changed: whichever mirror it uses serves Debian 13 too.
@@ -86,11 +116,17 @@ debian13() {
     echo "deb $mirror trixie-backports main" >"$tree/etc/apt/sources.list.d/backports.list"
     touch "$tree/.bootstrapped"
   fi
-  say "installing Suricata 8 from trixie-backports (about twenty seconds)"
+  say "installing ${wanted[*]} from Debian 13 (about twenty seconds)"
   cp /etc/resolv.conf "$tree/etc/resolv.conf" 2>/dev/null || true
-  quietly suricata-update-lists timeout 300 chroot "$tree" apt-get update
-  quietly suricata-install timeout 600 chroot "$tree" apt-get install -y --no-install-recommends -t trixie-backports suricata
-  rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale}
+  printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" # no daemon starts in the tree
+  chmod +x "$tree/usr/sbin/policy-rc.d"
+  quietly debian13-lists timeout 300 chroot "$tree" apt-get update
+  for p in "${wanted[@]}"; do
+    local suite=trixie
+    [ "$p" != suricata ] || suite=trixie-backports # Debian 13 itself has Suricata 7
+    quietly "debian13-$p" timeout 600 chroot "$tree" apt-get install -y --no-install-recommends -t $suite "$p"
+  done
+  rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale} "$tree/usr/sbin/policy-rc.d"
 }
 
 if [ "${1:-}" = kernel ]; then
@@ -98,6 +134,7 @@ if [ "${1:-}" = kernel ]; then
   debian13
   exit
 fi
-packages openvswitch-switch nftables ethtool curl tcpdump iproute2 ca-certificates procps
+packages nftables ethtool curl tcpdump iproute2 ca-certificates procps
 [ "${1:-}" != bench ] || packages haproxy wrk
 suricata
+openvswitch

@@ -28,7 +28,7 @@ func newLab() *cobra.Command {
 		Use:   "lab",
 		Short: "Run policies on real traffic in network namespaces on this machine",
 		Long: `A lab is a cluster's data plane without a cluster: each node and each Pod is a network namespace, Open vSwitch and Suricata
-are the real ones, and the agent's own code programs them. It needs root on Linux, Open vSwitch 3.1 or newer and Suricata 8.0 or
+are the real ones, and the agent's own code programs them. It needs root on Linux, Open vSwitch 3.3 or newer and Suricata 8.0 or
 newer. Several labs may run at once; they never meet.
 
 ` + exitCodes,

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
 
 // version is stamped by the Makefile.
@@ -18,7 +19,7 @@ func newVersion() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "version",
-		Short: "Print the versions of meerkat and of the Suricata that it would run",
+		Short: "Print the versions of meerkat and of the Open vSwitch and the Suricata that it would run",
 		Args:  usageArgs(cobra.NoArgs),
 		Example: `  meerkat version
   meerkat version -o json`,
@@ -27,13 +28,20 @@ func newVersion() *cobra.Command {
 				Meerkat  string `json:"meerkat"`
 				Commit   string `json:"commit,omitempty"`
 				Go       string `json:"go"`
+				OVS      string `json:"openvswitch"`
 				Suricata string `json:"suricata"`
-			}{Meerkat: version, Go: runtime.Version(), Suricata: "not found"}
+			}{Meerkat: version, Go: runtime.Version(), OVS: "not found", Suricata: "not found"}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {
 						v.Commit = s.Value
 					}
+				}
+			}
+			if p, err := ovsdaemon.Find(c.Context()); err == nil {
+				v.OVS = p.Version
+				if p.Dir != "" {
+					v.OVS += " (" + p.Dir + ")"
 				}
 			}
 			if b, err := engine.Find(c.Context()); err == nil {
@@ -42,7 +50,8 @@ func newVersion() *cobra.Command {
 			if output == "json" {
 				return json.NewEncoder(c.OutOrStdout()).Encode(v)
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "meerkat   %s\ngo        %s\nsuricata  %s\n", v.Meerkat, v.Go, v.Suricata)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "meerkat      %s\ngo           %s\nopenvswitch  %s\nsuricata     %s\n",
+				v.Meerkat, v.Go, v.OVS, v.Suricata)
 			return err
 		},
 	}

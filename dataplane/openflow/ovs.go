@@ -19,9 +19,11 @@ const (
 	DatapathKernel = "system"
 )
 
-// OVS is a bridge of a running Open vSwitch, 3.1 or newer, driven by its own programs: ovs-ofctl for flows, ovs-vsctl for bridges
+// OVS is a bridge of a running Open vSwitch, 3.3 or newer, driven by its own programs: ovs-ofctl for flows, ovs-vsctl for bridges
 // and ports, ovs-appctl for connections. The zero value is the bridge mk-br0 of the system's Open vSwitch in the kernel.
 type OVS struct {
+	// Programs is the directory of Open vSwitch's programs; empty for those on PATH.
+	Programs string
 	// RunDir is the directory of Open vSwitch's sockets; empty for the system's own.
 	RunDir string
 	// Bridge is the bridge's name; empty stands for BridgeName.

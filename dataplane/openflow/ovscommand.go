@@ -107,7 +107,7 @@ func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (s
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	defer time.AfterFunc(databasePeriod, func() { s.abortWithoutDatabase(ctx, abort) }).Stop()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(s.Programs, program), args...)
 	cmd.WaitDelay = time.Second
 	if s.RunDir != "" {
 		cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.RunDir)
@@ -194,8 +194,8 @@ func (s *OVS) remedy(e *CommandError) string {
 		where = s.RunDir
 	}
 	switch {
-	case errors.Is(e.Err, exec.ErrNotFound):
-		return "install Open vSwitch 3.1 or newer (Debian: openvswitch-switch)"
+	case errors.Is(e.Err, exec.ErrNotFound), errors.Is(e.Err, os.ErrNotExist):
+		return "install Open vSwitch 3.3 or newer (Debian: openvswitch-switch)"
 	case IsNoBridge(e):
 		return "make the bridge first (EnsureBridge)"
 	case errors.Is(e.Err, errNoDatabase):

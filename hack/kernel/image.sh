@@ -2,7 +2,7 @@
 # Builds the machine that `make test-kernel` emulates: Debian 13 with its cloud kernel, Open vSwitch and Suricata 8, as a kernel and
 # an initramfs. It prints the directory of the two.
 #
-# It is made once, from the tree that hack/install-deps.sh keeps for Suricata, and again when this script or that tree changes.
+# It is made once, from the tree that hack/install-deps.sh keeps, and again when this script or that tree changes.
 set -euo pipefail
 
 cache=${MEERKAT_CACHE:-/var/cache/meerkat}
@@ -22,7 +22,7 @@ quietly() {
   "$@" >"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2; die "'$*' failed; its whole output is in $log"; }
 }
 
-packages=(openvswitch-switch nftables iproute2 ethtool curl tcpdump kmod procps)
+packages=(nftables iproute2 ethtool curl tcpdump kmod procps)
 # What the kernel need not have here: drivers of hardware, file systems, sound.
 modules=(kernel/net kernel/lib kernel/crypto kernel/arch kernel/drivers/net/veth.ko kernel/drivers/net/tun.ko)
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,7 +84,11 @@ func TestAgentProcess(t *testing.T) {
 	if err := json.Unmarshal([]byte(os.Getenv(agentVariable)), &order); err != nil {
 		t.Fatal(err)
 	}
-	s := &mortal{Switch: &openflow.OVS{RunDir: order.RunDir, DatapathType: openflow.DatapathUserspace}, dieAt: int32(order.DieAt)}
+	bridge := &openflow.OVS{Programs: order.Programs, RunDir: order.RunDir, DatapathType: openflow.DatapathUserspace}
+	if shim := os.Getenv(shimVariable); shim != "" {
+		bridge.Programs = shim
+	}
+	s := &mortal{Switch: bridge, dieAt: int32(order.DieAt)}
 	n, err := node.Start(t.Context(), node.Config{
 		Name: "node-1", Netns: order.Netns, StateDir: order.Dir, Switch: s, MTU: 1500, Locate: target(&order),
 		Engine: engine.Config{LockDir: filepath.Join(order.Dir, "lock")},
@@ -130,7 +135,7 @@ func TestAgentProcess(t *testing.T) {
 // on: with the same policies, or with others.
 func TestAgentKilled(t *testing.T) {
 	w := newAgentWorld(t)
-	shim := bundleShim(t)
+	shim := w.bundleShim()
 	random := rand.New(rand.NewPCG(7, 7))
 	last := w.round("undisturbed", func() {}, 2, ingressFile, egressFile)
 	t.Logf("an undisturbed start and Sync make %d calls to the switch", last.Calls)
@@ -176,7 +181,7 @@ func TestAgentKilled(t *testing.T) {
 		if !long && k == 1 {
 			continue
 		}
-		one(fmt.Sprintf("killed in the middle of bundle %d", k), -1, []string{"PATH=" + shim + ":" + os.Getenv("PATH"), fmt.Sprintf("KILL_AT=%d", k),
+		one(fmt.Sprintf("killed in the middle of bundle %d", k), -1, []string{shimVariable + "=" + shim, fmt.Sprintf("KILL_AT=%d", k),
 			"KILL_COUNT=" + filepath.Join(t.TempDir(), "count")}, 0)
 	}
 	rounds := 3
@@ -190,20 +195,32 @@ func TestAgentKilled(t *testing.T) {
 	t.Logf("an agent was killed %d times, and the next one put everything right", kills)
 }
 
-// bundleShim is a directory with an ovs-ofctl that kills the agent once it has read a bundle's text, and then commits it.
-func bundleShim(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
+// bundleShim is a directory with Open vSwitch's programs, whose ovs-ofctl kills the agent once it has read a bundle's text, and then
+// commits it.
+func (w *agentWorld) bundleShim() string {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	path := func(program string) string {
+		p, err := exec.LookPath(w.ovs.Programs().Path(program))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return p
+	}
+	for _, program := range []string{"ovs-vsctl", "ovs-appctl"} {
+		if err := os.Symlink(path(program), filepath.Join(dir, program)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	script := `#!/bin/bash
-real=/usr/bin/ovs-ofctl
 if [[ " $* " == *" bundle mk-br0 "* ]]; then
 	echo >> "$KILL_COUNT"
 	[ "$(wc -l < "$KILL_COUNT")" = "$KILL_AT" ] && kill -KILL $PPID
 fi
-exec $real "$@"
+exec ` + path("ovs-ofctl") + ` "$@"
 `
 	if err := os.WriteFile(filepath.Join(dir, "ovs-ofctl"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	return dir
 }

@@ -68,7 +68,13 @@ func newAgentWorld(t *testing.T) *agentWorld {
 	for _, p := range w.snapshot.Pods {
 		w.addPod(p.Namespace, p.Name, string(p.UID), p.Status.PodIPs[0].IP, p.Status.PodIPs[1].IP)
 	}
-	w.ovs, err = ovsdaemon.Start(t.Context(), ovsdaemon.Options{Dir: filepath.Join(w.dir, "ovs"), Netns: w.net.NodeNetns("node-1")})
+	programs, err := ovsdaemon.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ovs, err = ovsdaemon.Start(t.Context(), ovsdaemon.Options{
+		Dir: filepath.Join(w.dir, "ovs"), Programs: programs, Netns: w.net.NodeNetns("node-1"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,24 +158,29 @@ func (w *agentWorld) state() string {
 	var all strings.Builder
 	for _, p := range w.snapshot.Pods {
 		netns := filepath.Base(w.net.PodNetns(p.Namespace, p.Name))
-		fmt.Fprintf(&all, "Pod %s\n%s%s%s", p.Name, w.run("ip", "-n", netns, "addr", "show", "dev", "eth0"),
-			w.run("ip", "-n", netns, "route"), w.run("ip", "-n", netns, "-6", "route"))
+		fmt.Fprintf(&all, "Pod %s\n%s%s%s", p.Name, w.ip("-n", netns, "addr", "show", "dev", "eth0"),
+			w.ip("-n", netns, "route"), w.ip("-n", netns, "-6", "route"))
 	}
-	node := strings.Fields(volatile.ReplaceAllString(w.run("ip", "-n", filepath.Base(w.net.NodeNetns("node-1")), "-br", "link"), ""))
+	node := strings.Fields(volatile.ReplaceAllString(w.ip("-n", filepath.Base(w.net.NodeNetns("node-1")), "-br", "link"), ""))
 	node = slices.DeleteFunc(node, func(s string) bool { return !strings.HasPrefix(s, "m") && !strings.HasPrefix(s, "p") })
 	slices.Sort(node)
 	return volatile.ReplaceAllString(all.String(), "") + "node " + strings.Join(node, " ") + "\n" + w.bridges()
 }
 
 func (w *agentWorld) bridges() string {
-	return "bridges " + w.run("ovs-vsctl", "--db=unix:"+w.ovs.DBSocket(), "list-br")
+	w.t.Helper()
+	out, err := w.ovs.Command(w.t.Context(), "ovs-vsctl", "list-br").CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("ovs-vsctl list-br: %v: %s", err, out)
+	}
+	return "bridges " + string(out)
 }
 
-func (w *agentWorld) run(program string, args ...string) string {
+func (w *agentWorld) ip(args ...string) string {
 	w.t.Helper()
-	out, err := exec.CommandContext(w.t.Context(), program, args...).CombinedOutput()
+	out, err := exec.CommandContext(w.t.Context(), "ip", args...).CombinedOutput()
 	if err != nil {
-		w.t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
+		w.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
@@ -214,14 +225,14 @@ func (w *agentWorld) orphans() []string {
 }
 
 func (w *agentWorld) bridge() *openflow.OVS {
-	return &openflow.OVS{RunDir: w.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
+	return &openflow.OVS{Programs: w.ovs.Programs().Dir, RunDir: w.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
 }
 
 // agentOrder is what an agent's process is to do.
 type agentOrder struct {
-	Dir, RunDir, Netns string
-	Pods               map[string]attach.Target // by namespace/name
-	Files              []string                 // the objects of its first Sync
+	Dir, Programs, RunDir, Netns string
+	Pods                         map[string]attach.Target // by namespace/name
+	Files                        []string                 // the objects of its first Sync
 	// DieAt is the number of the call to the switch before which it kills itself; -1: never.
 	DieAt int
 }
@@ -245,12 +256,16 @@ type agent struct {
 	log   *strings.Builder
 }
 
-const agentVariable = "MEERKAT_TEST_AGENT"
+// Variables of the environment of an agent's process: its order, and a directory with other programs of Open vSwitch.
+const (
+	agentVariable = "MEERKAT_TEST_AGENT"
+	shimVariable  = "MEERKAT_TEST_OVS"
+)
 
 func (w *agentWorld) startAgent(dieAt int, env []string, files ...string) *agent {
 	w.t.Helper()
 	order := agentOrder{
-		Dir: filepath.Join(w.dir, "state"), RunDir: w.ovs.RunDir(), Netns: w.net.NodeNetns("node-1"),
+		Dir: filepath.Join(w.dir, "state"), Programs: w.ovs.Programs().Dir, RunDir: w.ovs.RunDir(), Netns: w.net.NodeNetns("node-1"),
 		Pods: map[string]attach.Target{}, Files: append([]string{objectsFile}, files...), DieAt: dieAt,
 	}
 	for _, p := range w.snapshot.Pods {

@@ -3,7 +3,6 @@ package failure
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,9 +27,7 @@ type bed struct {
 func (b *bed) ofctl(args ...string) string {
 	b.t.Helper()
 	_, daemons, _ := b.Node("node-1")
-	c := exec.CommandContext(b.t.Context(), "ovs-ofctl", append([]string{"-O", "OpenFlow15"}, args...)...)
-	c.Env = append(os.Environ(), daemons.Env()...)
-	out, err := c.CombinedOutput()
+	out, err := daemons.Command(b.t.Context(), "ovs-ofctl", append([]string{"-O", "OpenFlow15"}, args...)...).CombinedOutput()
 	if err != nil {
 		b.t.Fatalf("ovs-ofctl %s: %v: %s", strings.Join(args, " "), err, out)
 	}

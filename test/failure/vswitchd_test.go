@@ -2,7 +2,6 @@ package failure
 
 import (
 	"context"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -169,8 +168,7 @@ func TestBridgeDeleted(t *testing.T) {
 	_, daemons, _ := l.Node("node-1")
 	tr := startTraffic(t, l)
 	deleted := time.Now()
-	c := exec.CommandContext(t.Context(), "ovs-vsctl", "--db=unix:"+daemons.DBSocket(), "del-br", openflow.BridgeName)
-	if out, err := c.CombinedOutput(); err != nil {
+	if out, err := daemons.Command(t.Context(), "ovs-vsctl", "del-br", openflow.BridgeName).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	took, err := tr.firstAnswer(deleted)

@@ -1,10 +1,8 @@
 package load
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,32 +20,24 @@ const (
 	churnWorkers  = 64
 )
 
-// churnOldNAT is how many it makes in all, and at once, where Open vSwitch cannot translate a tuple that comes again.
-const churnOldNAT = 9_000
-
 // TestConnectionChurn makes short connections to a ClusterIP, closed first by each end in turn, or reset.
 func TestConnectionChurn(t *testing.T) {
 	for _, c := range []struct {
 		name, policy string
-		translated   bool // the Service's DNAT is done at a governed edge
 	}{
-		{"a governed server", "testdata/ingress.yaml", false},
-		{"a governed client", "testdata/egress.yaml", true},
+		{"a governed server", "testdata/ingress.yaml"},
+		{"a governed client", "testdata/egress.yaml"}, // here the Service's DNAT is done
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := testlab.Start(t, labs.Options(t), "testdata/service.yaml", c.policy)
 			space, to := enter(t, l, "client"), webService(t, l)
 			reuseTimeWait(t, space)
 			before := countersNow(t, space)
-			atOnce, again := churnAtOnce, int64(churnAtOnce/4)
-			if c.translated && oldNAT(t) {
-				atOnce, again = churnOldNAT-churnOneByOne, 0
-			}
 			ports := &portCount{}
 			for _, phase := range []struct {
 				name             string
 				workers, connect int
-			}{{"one after another", 1, churnOneByOne}, {"64 at a time", churnWorkers, atOnce}} {
+			}{{"one after another", 1, churnOneByOne}, {"64 at a time", churnWorkers, churnAtOnce}} {
 				began := time.Now()
 				failures := churn(t, space, to, phase.workers, phase.connect, ports)
 				took := time.Since(began)
@@ -63,31 +53,11 @@ func TestConnectionChurn(t *testing.T) {
 			if counted.synRetrans > 0 {
 				t.Errorf("%d SYNs were lost", counted.synRetrans)
 			}
-			if ports.again.Load() < again {
+			if ports.again.Load() < churnAtOnce/4 {
 				t.Errorf("only %d connections used a tuple again: this test tests nothing", ports.again.Load())
 			}
 		})
 	}
-}
-
-// oldNAT tells whether Open vSwitch's userspace conntrack is older than 3.3. There, a translated connection that is over blocks its
-// translated tuple for up to 40 s more. When the client connects from that port again, conntrack gives the connection another port,
-// which the server may know from a connection that has just ended, and then it does not answer.
-func oldNAT(t *testing.T) bool {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "ovs-vswitchd", "--version").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(string(out), "ovs-vswitchd (Open vSwitch) %d.%d", &major, &minor); err != nil {
-		t.Fatalf("cannot tell Open vSwitch's version from %q: %v", out, err)
-	}
-	old := major < 3 || major == 3 && minor < 3
-	if old {
-		t.Logf("Open vSwitch %d.%d cannot translate tuples that come again under load (3.3 can): only %d connections", major, minor, churnOldNAT)
-	}
-	return old
 }
 
 // reuseTimeWait lets a namespace connect from a port again one second after a connection from there ended, as busy clients are

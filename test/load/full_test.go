@@ -1,8 +1,6 @@
 package load
 
 import (
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -14,8 +12,8 @@ import (
 // appctl asks a node's ovs-vswitchd.
 func appctl(t *testing.T, l *lab.Lab, args ...string) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "ovs-appctl", append([]string{"--target=ovs-vswitchd"}, args...)...)
-	c.Env = append(os.Environ(), "OVS_RUNDIR="+l.SwitchDir("node-1"))
+	_, daemons, _ := l.Node("node-1")
+	c := daemons.Command(t.Context(), "ovs-appctl", append([]string{"--target=ovs-vswitchd"}, args...)...)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("ovs-appctl %v: %v: %s", args, err, out)
 	}

@@ -256,9 +256,6 @@ func (l *Lab) PodNetns(pod types.NamespacedName) string {
 	return l.net.PodNetns(pod.Namespace, pod.Name)
 }
 
-// SwitchDir is the run directory of a node's Open vSwitch: OVS_RUNDIR for its programs.
-func (l *Lab) SwitchDir(node string) string { return l.nodes[node].ovs.RunDir() }
-
 // Steps tells how long the parts of a node's last sync took.
 func (l *Lab) Steps(name string) []node.Step { return l.nodes[name].steps() }
 

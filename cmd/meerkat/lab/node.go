@@ -42,14 +42,20 @@ func (l *Lab) patient(d time.Duration) time.Duration {
 func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 	n := &labNode{name: name}
 	dir := filepath.Join(l.dir, name)
-	var err error
+	programs, err := ovsdaemon.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
 	n.ovs, err = ovsdaemon.Start(ctx, ovsdaemon.Options{
-		Dir: filepath.Join(dir, "ovs"), Netns: l.net.NodeNetns(name), KernelDatapath: l.opts.Datapath == KernelDatapath,
+		Dir: filepath.Join(dir, "ovs"), Programs: programs, Netns: l.net.NodeNetns(name),
+		KernelDatapath: l.opts.Datapath == KernelDatapath,
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.bridge = &openflow.OVS{RunDir: n.ovs.RunDir(), DatapathType: l.opts.Datapath.openflow(), Timeout: l.patient(commandTimeout)}
+	n.bridge = &openflow.OVS{
+		Programs: programs.Dir, RunDir: n.ovs.RunDir(), DatapathType: l.opts.Datapath.openflow(), Timeout: l.patient(commandTimeout),
+	}
 	n.plane, err = node.Start(ctx, node.Config{
 		Name:     name,
 		Netns:    l.net.NodeNetns(name),

@@ -33,6 +33,8 @@ type Options struct {
 	// Dir holds the database, the sockets, the pid files and the logs. It is made when it is not there; what an earlier run
 	// left in it is replaced. Keep it short ("/tmp/mk1"): at most 75 bytes, since Unix socket addresses are short.
 	Dir string
+	// Programs are what Find found.
+	Programs Programs
 	// Netns is the path of the network namespace whose interfaces the switch uses ("/run/netns/lab", "/proc/42/ns/net").
 	// Empty stands for the namespace of the calling process.
 	Netns string
@@ -59,8 +61,15 @@ func (d *Daemons) RunDir() string { return d.opts.Dir }
 // DBSocket is the path of the database's socket.
 func (d *Daemons) DBSocket() string { return filepath.Join(d.opts.Dir, "db.sock") }
 
-// Env is what a command that speaks with these daemons needs in its environment.
-func (d *Daemons) Env() []string { return environment(d.opts.Dir) }
+// Programs are those that the daemons were started from.
+func (d *Daemons) Programs() Programs { return d.opts.Programs }
+
+// Command is one of Open vSwitch's programs that speaks with these daemons.
+func (d *Daemons) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, d.opts.Programs.Path(program), args...)
+	cmd.Env = append(os.Environ(), environment(d.opts.Dir)...)
+	return cmd
+}
 
 func environment(dir string) []string {
 	return []string{"OVS_RUNDIR=" + dir, "OVS_DBDIR=" + dir, "OVS_LOGDIR=" + dir, "OVS_SYSCONFDIR=" + dir}
@@ -111,30 +120,18 @@ func createDatabase(ctx context.Context, opts Options) error {
 			return fmt.Errorf("removing an earlier run's database: %w", err)
 		}
 	}
-	schema, err := schemaPath()
-	if err != nil {
-		return err
+	schema := opts.Programs.Schema
+	if schema == "" {
+		var err error
+		if schema, err = schemaPath(opts.Programs.Dir); err != nil {
+			return err
+		}
 	}
-	out, err := exec.CommandContext(ctx, "ovsdb-tool", "create", db, schema).CombinedOutput()
+	out, err := exec.CommandContext(ctx, opts.Programs.Path("ovsdb-tool"), "create", db, schema).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("making the database %s: %w: %s", db, err, strings.TrimSpace(string(out)))
 	}
 	return nil
-}
-
-func schemaPath() (string, error) {
-	places := []string{
-		filepath.Join(os.Getenv("OVS_PKGDATADIR"), "vswitch.ovsschema"),
-		"/usr/share/openvswitch/vswitch.ovsschema",
-		"/usr/local/share/openvswitch/vswitch.ovsschema",
-	}
-	for _, p := range places {
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("Open vSwitch's database schema is in none of %s: install Open vSwitch (Debian: openvswitch-switch) "+
-		"or set OVS_PKGDATADIR", strings.Join(places[1:], ", "))
 }
 
 func (d *Daemons) start(ctx context.Context) error {
@@ -172,10 +169,10 @@ func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 	dir := d.opts.Dir
 	args = append(args, "--pidfile="+filepath.Join(dir, program+".pid"),
 		"--log-file="+filepath.Join(dir, program+".log"), "-vconsole:off", "-vsyslog:off")
-	name := program
+	name := d.opts.Programs.Path(program)
 	if d.opts.Netns != "" {
 		// nsenter replaces itself by the program: the process stays our child.
-		args = append([]string{"--net=" + d.opts.Netns, "--", program}, args...)
+		args = append([]string{"--net=" + d.opts.Netns, "--", name}, args...)
 		name = "nsenter"
 	}
 	cmd := exec.Command(name, args...)
@@ -191,7 +188,7 @@ func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 		cmd.Stderr = nil // a pipe would end with us
 	}
 	if err := d.startOnKeptThread(cmd); err != nil {
-		return nil, fmt.Errorf("starting %s: %w: is Open vSwitch installed?", program, err)
+		return nil, fmt.Errorf("starting %s: %w: run hack/install-deps.sh", program, err)
 	}
 	p := &process{program: program, cmd: cmd, stderr: stderr, ended: make(chan struct{})}
 	go p.wait()
@@ -229,8 +226,7 @@ func (d *Daemons) waitFor(ctx context.Context, p *process, ready func() bool) er
 func (d *Daemons) vsctl(ctx context.Context, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ovs-vsctl", append([]string{"--db=unix:" + d.DBSocket()}, args...)...)
-	cmd.Env = append(os.Environ(), d.Env()...)
+	cmd := d.Command(ctx, "ovs-vsctl", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		reason := strings.TrimSpace(string(out))
 		if d.switchd != nil {

@@ -19,7 +19,11 @@ const dieEnv = "OVSDAEMON_TEST_DIE_IN"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(dieEnv); dir != "" {
-		if _, err := ovsdaemon.Start(context.Background(), ovsdaemon.Options{Dir: dir}); err != nil {
+		programs, err := ovsdaemon.Find(context.Background())
+		if err == nil {
+			_, err = ovsdaemon.Start(context.Background(), ovsdaemon.Options{Dir: dir, Programs: programs})
+		}
+		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -70,13 +74,20 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func run(t *testing.T, env []string, name string, args ...string) string {
+func find(t *testing.T) ovsdaemon.Programs {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), env...)
+	programs, err := ovsdaemon.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return programs
+}
+
+func run(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+		t.Fatalf("%v: %v: %s", cmd.Args, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -85,11 +96,12 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 func TestTwoSwitchesDoNotMeet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	programs := find(t)
 	for _, name := range []string{"mkd-test-1", "mkd-test-2"} {
-		run(t, nil, "ip", "netns", "add", name)
-		t.Cleanup(func() { run(t, nil, "ip", "netns", "del", name) })
+		run(t, exec.Command("ip", "netns", "add", name))
+		t.Cleanup(func() { run(t, exec.Command("ip", "netns", "del", name)) })
 		dir := shortDir(t)
-		d, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Netns: "/run/netns/" + name})
+		d, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Programs: programs, Netns: "/run/netns/" + name})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,11 +113,11 @@ func TestTwoSwitchesDoNotMeet(t *testing.T) {
 				t.Error("a pid file is left behind")
 			}
 		})
-		if got := run(t, d.Env(), "ovs-vsctl", "list-br"); got != "" {
+		if got := run(t, d.Command(ctx, "ovs-vsctl", "list-br")); got != "" {
 			t.Fatalf("a new switch has bridges: %s", got)
 		}
-		run(t, d.Env(), "ovs-vsctl", "--timeout=10", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
-		run(t, nil, "ip", "-n", name, "link", "show", "br0")
+		run(t, d.Command(ctx, "ovs-vsctl", "--timeout=10", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"))
+		run(t, exec.Command("ip", "-n", name, "link", "show", "br0"))
 	}
 }
 
@@ -113,8 +125,8 @@ func TestTwoSwitchesDoNotMeet(t *testing.T) {
 func TestStopDirAndStartAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := shortDir(t)
-	first, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Outlive: true})
+	dir, programs := shortDir(t), find(t)
+	first, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Programs: programs, Outlive: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +138,7 @@ func TestStopDirAndStartAgain(t *testing.T) {
 	case <-time.After(time.Second):
 		t.Fatal("StopDir returned while the switch runs")
 	}
-	second, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir})
+	second, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Programs: programs})
 	if err != nil {
 		t.Fatal(err)
 	}

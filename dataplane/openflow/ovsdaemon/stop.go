@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,8 +106,9 @@ func runsIn(pid int, program, dir string) bool {
 	if err != nil {
 		return false
 	}
-	args := strings.Split(string(line), "\x00")
-	return filepath.Base(args[0]) == program &&
+	// The program need not come first: a dynamic loader may have been asked to run it.
+	isProgram := func(arg string) bool { return filepath.Base(arg) == program }
+	return slices.ContainsFunc(strings.Split(string(line), "\x00"), isProgram) &&
 		bytes.Contains(line, []byte("--pidfile="+filepath.Join(dir, program+".pid")+"\x00"))
 }
 

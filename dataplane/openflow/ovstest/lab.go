@@ -68,8 +68,10 @@ func NewSwitch(t testing.TB) *Lab {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	if _, err := exec.LookPath("ovs-vswitchd"); err != nil {
-		t.Skip("needs Open vSwitch (Debian: openvswitch-switch)")
+	ctx := Context(t)
+	programs, err := ovsdaemon.Find(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
 	removeLeftovers(t)
 	l := &Lab{t: t, id: fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), count.Add(1))}
@@ -79,8 +81,8 @@ func NewSwitch(t testing.TB) *Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	ctx := Context(t)
-	if l.Daemons, err = ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Netns: "/run/netns/" + l.Netns("sw")}); err != nil {
+	options := ovsdaemon.Options{Dir: dir, Programs: programs, Netns: "/run/netns/" + l.Netns("sw")}
+	if l.Daemons, err = ovsdaemon.Start(ctx, options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -88,7 +90,7 @@ func NewSwitch(t testing.TB) *Lab {
 			t.Error(err)
 		}
 	})
-	l.Switch = &openflow.OVS{RunDir: dir, DatapathType: openflow.DatapathUserspace}
+	l.Switch = &openflow.OVS{Programs: programs.Dir, RunDir: dir, DatapathType: openflow.DatapathUserspace}
 	if err := l.Switch.EnsureBridge(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -220,9 +222,7 @@ func (l *Lab) OVS(args ...string) string {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), l.Daemons.Env()...)
-	out, err := cmd.CombinedOutput()
+	out, err := l.Daemons.Command(ctx, args[0], args[1:]...).CombinedOutput()
 	if err != nil {
 		l.t.Fatalf("%v: %v: %s", args, err, out)
 	}

@@ -46,8 +46,8 @@ type Options struct {
 	OnVerdict func(verdict.Event)
 	// ReportAllowed makes verdict events also of requests that are allowed.
 	ReportAllowed bool
-	// Patience multiplies the time limits of scenarios, of Open vSwitch's commands and of the engine's probes, for slow machines;
-	// 0 stands for 1.
+	// Patience multiplies the time limits of scenarios, of Open vSwitch's commands and of the engine's probes, and how soon the
+	// Pods' TCP sends a segment again, for slow machines; 0 stands for 1.
 	Patience float64
 	// EditFlows, when set, may change flows before they are programmed. Tests use it to break the pipeline.
 	EditFlows func(*openflow.Bundle)
@@ -227,9 +227,13 @@ func (l *Lab) plugIn(pod *corev1.Pod) error {
 		}
 		addresses = append(addresses, a)
 	}
-	return l.net.AddPod(network.PodSpec{
+	spec := network.PodSpec{
 		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: l.opts.MTU,
-	})
+	}
+	if l.opts.Patience > 1 {
+		spec.MinRTO = l.patient(200 * time.Millisecond)
+	}
+	return l.net.AddPod(spec)
 }
 
 func (l *Lab) removePod(pod types.NamespacedName) error {

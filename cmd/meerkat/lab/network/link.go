@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -32,7 +33,7 @@ func setSysctls(settings ...[2]string) error {
 		if errors.Is(err, fs.ErrNotExist) && s[0] == "bridge/bridge-nf-call-iptables" {
 			return errors.New("the kernel has no br_netfilter, by which Services work between Pods of one node: modprobe br_netfilter")
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6, or one that is too old
 			return fmt.Errorf("cannot set net.%s: %w", s[0], err)
 		}
 	}
@@ -43,6 +44,11 @@ func setSysctls(settings ...[2]string) error {
 func quickAddresses() error {
 	return setSysctls([2]string{"ipv6/conf/all/accept_dad", "0"}, [2]string{"ipv6/conf/default/accept_dad", "0"},
 		[2]string{"ipv4/conf/all/rp_filter", "0"}, [2]string{"ipv4/conf/default/rp_filter", "0"})
+}
+
+// setMinRTO sets the shortest time after which TCP sends a segment again.
+func setMinRTO(d time.Duration) error {
+	return setSysctls([2]string{"ipv4/tcp_rto_min_us", strconv.FormatInt(d.Microseconds(), 10)})
 }
 
 // awaitAddresses waits until all IPv6 addresses can be used, which the kernel decides in a work queue of its own.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -23,6 +24,8 @@ type PodSpec struct {
 	IPs []netip.Addr
 	// MTU of its interface; 0 is 1500.
 	MTU int
+	// MinRTO is the shortest time after which its TCP sends a segment again; 0 is the kernel's, 200 ms. Kernels before 6.11 ignore it.
+	MinRTO time.Duration
 }
 
 // Pod is a Pod that exists.
@@ -83,6 +86,11 @@ func (n *Network) addPod(spec PodSpec) (err error) {
 	defer space.Close()                              //nolint:errcheck // nothing depends on it
 	if err := space.Do(quickAddresses); err != nil { // before there is an interface, which inherits it
 		return err
+	}
+	if spec.MinRTO > 0 {
+		if err := space.Do(func() error { return setMinRTO(spec.MinRTO) }); err != nil {
+			return err
+		}
 	}
 	err = node.space.Do(func() error {
 		return makePort(pod.HostInterface, podBridge, pod.Interface, macOf(pod.IPs), space, spec.MTU)

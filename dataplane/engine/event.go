@@ -21,6 +21,7 @@ import (
 //   - Every later packet of that flow, in both directions, retransmissions too: one event with Drop, reason "flow drop".
 //   - A packet that the gate stops: one event with Drop, reason DropByGate, without Alert and AppProto. See gateFilter for when it
 //     is a denial. The VLAN of a packet that belongs to no rule set is that of the packet.
+//   - A packet that makes no sense in its connection: one event with Drop, reason DropByStream, once the connection hangs by it.
 //   - Audit: an Alert with Blocked false, and no Drop.
 //
 // The engine's own probes make no events.
@@ -72,10 +73,14 @@ type Alert struct {
 // none that its rule set allows, or not identified yet.
 const DropByGate = "firewall default packet policy"
 
+// DropByStream is the reason of a drop of one packet that makes no sense in its TCP connection. No rule asked for it, and the
+// connection goes on. See streamErrorFilter for when it is told.
+const DropByStream = "stream error"
+
 // Drop is one dropped packet.
 type Drop struct {
-	// Reason is the engine's word: "rules", DropByGate, "flow drop", or, when something went wrong in the engine, "stream
-	// midstream", "flow memcap", …
+	// Reason is the engine's word: "rules", DropByGate, "flow drop", or, when something went wrong in the engine,
+	// DropByStream, "stream midstream", "flow memcap", …
 	Reason string
 	// Length is the IP packet's for IPv4, the payload's after the IPv6 header for IPv6.
 	Length         int

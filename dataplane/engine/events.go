@@ -23,6 +23,7 @@ type eventServer struct {
 	open     map[net.Conn]struct{}
 	closed   bool
 	gate     gateFilter
+	stream   streamErrorFilter
 
 	delivered, lost, bad atomic.Uint64
 }
@@ -101,7 +102,7 @@ func (s *eventServer) handle(line []byte) {
 		s.bad.Add(1)
 		return
 	}
-	if s.gate.holds(event) {
+	if s.gate.holds(event) || s.stream.holds(event) {
 		return
 	}
 	select {

@@ -15,6 +15,8 @@ const (
 	Deny  Kind = "deny"
 	Audit Kind = "audit" // would have been denied, were the policy enforced
 	Allow Kind = "allow"
+	// Drop: no policy denies it, but the engine could not follow the connection and so not judge it; nothing passes unjudged.
+	Drop Kind = "drop"
 )
 
 // ReasonFull is the reason of a denial that no policy asked for: the switch has no room for another connection, so that nothing

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
@@ -48,6 +49,11 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 	if e.Over {
 		return allowed(ev, set, e)
 	}
+	if notJudged(e) {
+		ev.Verdict, ev.Reason = Drop, e.Drop.Reason
+		ev.Why = []string{"no rule denies this, but the engine cannot follow the connection: " + e.Drop.Reason}
+		return ev, true
+	}
 	ev.Why = j.why(set, e)
 	if e.Alert != nil {
 		ev.SID = e.Alert.SID
@@ -68,6 +74,11 @@ func (j *Judge) reply(e engine.Event) bool {
 		return e.Direction == "to_client"
 	}
 	return e.Interface == j.ReplyInterface
+}
+
+// notJudged tells whether the engine dropped the packet since it did not know what to make of it, or had no memory for it.
+func notJudged(e engine.Event) bool {
+	return e.Alert == nil && e.Drop != nil && (strings.HasPrefix(e.Drop.Reason, "stream ") || strings.HasSuffix(e.Drop.Reason, " memcap"))
 }
 
 // FromFlows makes the event of a connection that the flows denied, and false when it is nothing new.

@@ -54,7 +54,7 @@ func TestUnDNATBeforeTheEngineBreaksServices(t *testing.T) {
 	}
 	sawMidstream := func() bool {
 		for _, e := range l.Events(began) {
-			if e.Verdict == verdict.Deny && e.Reason == "stream midstream" {
+			if e.Verdict == verdict.Drop && e.Reason == "stream midstream" {
 				return true
 			}
 		}

@@ -181,7 +181,7 @@ func (l *Lab) count(p *v1alpha1.L7Policy) {
 			p.Status.LastDenied = &metav1.Time{Time: e.Time}
 		case verdict.Audit:
 			p.Status.Audited++
-		case verdict.Allow:
+		case verdict.Allow, verdict.Drop: // not on the policy's account
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (r *renderer) conntrackRead() {
 	r.b.add(tableConntrackRead, priorityReplyBypass, c, "Replies of inspected connections.",
 		newMatch(ctState("-rel+rpl-inv+trk"), ctMark(markInspect)),
 		actions(load(fieldPath, pathReplyBypass), gotoTable(tableOutput)))
-	// Open vSwitch 3.1 in userspace takes an ICMPv6 error's own checksum for that of the packet within, and writes what changes in it
+	// Open vSwitch (3.5) in userspace takes an ICMPv6 error's own checksum for that of the packet within, and writes what changes in it
 	// for a new outer address into the middle of the inner header, so that the Pod's kernel ignores the error. So the outer address
 	// gets the value that it will have anyway, before: nothing is left to change. (It is the Service's, from which the Pod expects it.)
 	r.b.add(tableConntrackRead, priorityNAT+5, c, "ICMPv6 errors about a translated connection, for the Pod.",

@@ -146,7 +146,7 @@ var errNoDatabase = errors.New("ovsdb-server does not run")
 // databasePeriod is how often a command that waits looks whether it waits in vain.
 const databasePeriod = 250 * time.Millisecond
 
-// database looks whether the database is there: without it ovs-vswitchd (3.1) does not answer, and every command would wait in
+// database looks whether the database is there: without it ovs-vswitchd (3.5) does not answer, and every command would wait in
 // vain.
 func (s *OVS) database() error {
 	conn, err := net.DialTimeout("unix", filepath.Join(cmp.Or(s.RunDir, defaultRunDir), "db.sock"), time.Second)

@@ -103,7 +103,7 @@ func (tr *traffic) once(ctx context.Context) error {
 	return ask(conn, newReader(conn), "/public/first", time.Second)
 }
 
-// TestDatabaseRestarted ends ovsdb-server. ovs-vswitchd (3.1) does nothing without it, so in the userspace datapath packets wait
+// TestDatabaseRestarted ends ovsdb-server. ovs-vswitchd (3.5) does nothing without it, so in the userspace datapath packets wait
 // until it is back; nothing forbidden passes. A change fails at once, says why, and is made when the database is back.
 func TestDatabaseRestarted(t *testing.T) {
 	b := &bed{testlab.Start(t, labs.Options(t), objectsFile, ingressFile), t}

@@ -24,6 +24,7 @@ func common(sets []RuleSet) Compiled {
 	c.anomalies("http2", "http2", http2Anomalies)
 	c.anomalies("tls", "tls", tlsAnomalies)
 	c.fragments()
+	c.segments()
 	return c.out
 }
 

@@ -38,7 +38,7 @@ func entriesWith(s string) []l7.Entry {
 
 // ruleForm is the form of every rule: one line of printable ASCII, options of known names, quoted values without quotes.
 var ruleForm = regexp.MustCompile(`^[a-z:,]+ [a-z0-9_:-]+ any any -> any any \(msg:"meerkat [0-9]+ [a-z]+( [a-z0-9-]+)?"; ` +
-	`((flowbits|vlan\.id|ip_proto|decode-event|byte_test|app-layer-protocol|app-layer-event|dsize|bsize|itype|flags|flow|flow\.pkts_toserver|stream_size|priority|http2\.frametype):[a-z0-9!<>:_.,*+&|A-Z-]+; ` +
+	`((flowbits|vlan\.id|ip_proto|decode-event|stream-event|byte_test|app-layer-protocol|app-layer-event|dsize|bsize|itype|flags|flow|flow\.pkts_toserver|stream_size|priority|http2\.frametype):[a-z0-9!<>:_.,*+&|A-Z-]+; ` +
 	`|(http\.(method|uri\.raw|host\.raw|host|header\.raw|header_names|request_header|response_header|request_line|stat_code)|tls\.sni|dns\.query\.name|noalert|prefilter); ` +
 	`|absent; |ipv4\.hdr; |content:"\|(0d )?0a\|"; |pcre:!?"/[^";]*/"; )*sid:[0-9]+;\)$`)
 

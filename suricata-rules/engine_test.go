@@ -93,7 +93,7 @@ var (
 	failedRules = regexp.MustCompile(`([1-9]\d*) rules failed`)
 	complaints  = regexp.MustCompile(`(?m)^(Error|E|Warning|W): .*`)
 	// harmless is what the engine says of some keywords in firewall rules, and of common rules that no rule set makes use of.
-	harmless = regexp.MustCompile(`keyword '(vlan.id|stream_size|decode-event|byte_test|ip_proto)' has not been tested for firewall rules|is checked but not set`)
+	harmless = regexp.MustCompile(`keyword '(vlan.id|stream_size|decode-event|stream-event|byte_test|ip_proto)' has not been tested for firewall rules|is checked but not set`)
 )
 
 // checkLoaded fails unless the engine loaded every rule, without complaint.

@@ -22,13 +22,8 @@ func (r *renderer) conntrack() {
 	c := cookie(featurePipeline, 0)
 	for _, t := range transports {
 		for _, name := range [...]string{t.v4, t.v6} {
-			does := lookup()
-			if t.number == protoSCTP {
-				// Conntrack in userspace (Open vSwitch 3.1) knows no ports of SCTP: all associations of two hosts are one connection.
-				does = actions(load(fieldJudgeEach, 1), does)
-			}
 			r.b.add(tableConntrack, priorityStep, c, fmt.Sprintf("%s over %s.", t.protocol, familyOfShorthand(name)),
-				newMatch(proto(name)), does)
+				newMatch(proto(name)), lookup())
 		}
 	}
 	for _, t := range icmp4Errors {
@@ -98,14 +93,14 @@ func (r *renderer) conntrackState() {
 	r.b.add(tableConntrackState, priorityReply, c, "Replies: judged with the connection.",
 		newMatch(ctState("+rpl+trk")), gotoTable(tableOutput))
 	r.b.add(tableConntrackState, priorityEpoch, c, "Connections in a direction that is not governed.",
-		newMatch(is(fieldGroup, 0), is(fieldJudgeEach, 0), ctEpoch(epochUngoverned)), gotoTable(tableOutput))
+		newMatch(is(fieldGroup, 0), ctEpoch(epochUngoverned)), gotoTable(tableOutput))
 	r.b.add(tableConntrackState, priorityStep, c, "New connections in a direction that is not governed.",
 		newMatch(is(fieldGroup, 0)), actions(load(fieldEpoch, epochUngoverned), gotoTable(tableNewConnection)))
 	for i := range r.groups {
 		g := &r.groups[i]
 		c := cookie(featureGroup, g.number)
 		r.b.add(tableConntrackState, priorityEpoch, c, fmt.Sprintf("Connections that group %s has judged.", g.Key),
-			newMatch(is(fieldGroup, g.number), is(fieldJudgeEach, 0), ctEpoch(epochOf(g.Group))), gotoTable(tableOutput))
+			newMatch(is(fieldGroup, g.number), ctEpoch(epochOf(g.Group))), gotoTable(tableOutput))
 		r.b.add(tableConntrackState, priorityStep, c, fmt.Sprintf("Connections that group %s is to judge.", g.Key),
 			newMatch(is(fieldGroup, g.number)), actions(load(fieldEpoch, epochOf(g.Group)), gotoTable(tableNewConnection)))
 	}

@@ -18,8 +18,6 @@ var (
 	fieldEndpointChosen = field{0, 4, 4}
 	// fieldTranslate is 1 when Commit must translate the connection to the chosen endpoint.
 	fieldTranslate = field{0, 5, 5}
-	// fieldJudgeEach is 1 when conntrack may not tell the connections of two hosts apart, so that each packet must be judged.
-	fieldJudgeEach = field{0, 6, 6}
 	// fieldVerdictMarks are the bits that Commit copies to ct_mark 7..9: those of markInspect, markCutThrough and markFailOpen.
 	fieldVerdictMarks = field{0, 7, 9}
 	// fieldHairpin is 1 for requests of a Pod to itself, on their way as the server's.

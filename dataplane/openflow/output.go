@@ -27,8 +27,6 @@ func (r *renderer) commit() {
 func (r *renderer) committed() {
 	r.b.add(tableCommitted, priorityUngoverned, cookie(featurePipeline, 0), "Connections that are left to kube-proxy, which have no epoch.",
 		newMatch(is(fieldEpoch, epochNone)), gotoTable(tableOutput))
-	r.b.add(tableCommitted, priorityUngoverned, cookie(featurePipeline, 0), "Packets that are judged each: they need no entry, unless they are inspected.",
-		newMatch(is(fieldJudgeEach, 1), is(fieldVerdictMarks, 0)), gotoTable(tableOutput))
 	for _, d := range fullDenials {
 		source, whose := uint32(sourceUplink), "to"
 		if d.Direction == plan.Egress {

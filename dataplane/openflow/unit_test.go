@@ -187,7 +187,7 @@ func TestMarksLineUp(t *testing.T) {
 // Registers do not overlap, but for those that are meant to.
 func TestRegistersDoNotOverlap(t *testing.T) {
 	var used [16]uint32
-	for _, f := range []field{fieldSource, fieldProto, fieldEndpointChosen, fieldTranslate, fieldJudgeEach, fieldVerdictMarks, fieldPath,
+	for _, f := range []field{fieldSource, fieldProto, fieldEndpointChosen, fieldTranslate, fieldVerdictMarks, fieldPath,
 		fieldEdge, fieldZone, fieldOutPort, fieldGroup, fieldReverseGroup, fieldPeerPort, fieldClass, fieldEndpoint, fieldInspectionID,
 		fieldEngineSlot, fieldEpoch} {
 		if used[f.reg]&f.mask() != 0 {

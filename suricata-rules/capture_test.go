@@ -2,6 +2,7 @@ package suricatarules
 
 import (
 	"bytes"
+	"cmp"
 	"net"
 	"testing"
 	"time"
@@ -118,7 +119,7 @@ func (c *capture) connect(vlan, port uint16) *conn {
 }
 
 func (k *conn) packet(toServer bool, tcp layers.TCP, payload []byte) int {
-	tcp.SrcPort, tcp.DstPort, tcp.Window = layers.TCPPort(k.port), 40000, 65000
+	tcp.SrcPort, tcp.DstPort, tcp.Window = layers.TCPPort(k.port), 40000, cmp.Or(tcp.Window, 65000)
 	if toServer {
 		tcp.SrcPort, tcp.DstPort = tcp.DstPort, tcp.SrcPort
 	}

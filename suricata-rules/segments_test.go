@@ -24,6 +24,7 @@ func TestInvalidSegments(t *testing.T) {
 		"acknowledges what was not sent": {Ack: 200_000, ACK: true, PSH: true},
 		"is far beyond the window":       {Seq: 5_000_000, ACK: true, PSH: true},
 		"acknowledges very old data":     {Ack: 0x9000_0000, ACK: true, PSH: true},
+		"makes the window too small":     {Seq: 10, Ack: 100, Window: 2000, ACK: true, PSH: true},
 	} {
 		k := c.connect(rs, 80)
 		k.send([]byte(good + "\r\n"))

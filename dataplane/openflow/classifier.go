@@ -14,11 +14,15 @@ func (r *renderer) classifier() {
 		port uint32
 		what string
 	}{{r.ports.EngineA, "Replies"}, {r.ports.EngineB, "Requests"}} {
-		if e.port != 0 {
-			r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, e.port),
-				e.what+" that come back from the engine.",
-				newMatch(inPort(e.port), vlanTCI(vlanPresent, vlanPresent)), gotoTable(tableAfterEngine))
+		if e.port == 0 {
+			continue
 		}
+		comment, does := e.what+" that come back from the engine.", gotoTable(tableAfterEngine)
+		if !r.engineUp { // it may be slow, or have been stopped: what it held until now is out of date
+			comment, does = e.what+" that an engine returns which does not inspect, and too late.", drop
+		}
+		r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, e.port), comment,
+			newMatch(inPort(e.port), vlanTCI(vlanPresent, vlanPresent)), does)
 	}
 	r.b.add(tableClassifier, priorityTagged, cookie(featurePipeline, 0),
 		"Tagged packets from an edge: their tag would pass for an InspectionID's.",

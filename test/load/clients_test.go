@@ -1,11 +1,14 @@
 package load
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
 )
@@ -78,9 +81,16 @@ func (c *clients) end() {
 }
 
 // dial connects from a port of its own each time: what the engine still holds against a denied connection is not at issue here.
-func (c *clients) dial() (*socket, error) {
+// A port that this Pod's kernel still holds in TIME_WAIT is passed over.
+func (c *clients) dial() (s *socket, err error) {
 	const first, last = 10_000, 65_000
-	return connectFrom(uint16(first+c.port.Add(1)%(last-first)), c.to)
+	for range 1000 {
+		s, err = connectFrom(uint16(first+c.port.Add(1)%(last-first)), c.to)
+		if !errors.Is(err, unix.EADDRNOTAVAIL) {
+			break
+		}
+	}
+	return s, err
 }
 
 // keptAlive asks on one connection as long as it lasts.

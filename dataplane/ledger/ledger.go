@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -62,15 +63,17 @@ func (e *ExhaustedError) Error() string {
 	return text + "; " + e.Remedy
 }
 
-// Inherit gives rule sets the numbers of those in whose place they stand, by key: the former's by the present one's. Call it before
-// Assign.
+// Inherit gives rule sets the numbers of those in whose place they stand, by key: the former's by the present one's. One that has
+// a number keeps it, and of several in one's place the first by key gets its number. Call it before Assign.
 func (l *Ledger) Inherit(formers map[string]string) {
-	for key, former := range formers {
+	for _, key := range slices.Sorted(maps.Keys(formers)) {
+		if l.ingress.holds(key) || l.egress.holds(key) {
+			continue
+		}
 		for _, p := range []*pool{l.ingress, l.egress} {
-			n, there := p.live[former]
-			if _, taken := p.live[key]; there && !taken {
+			if n, there := p.live[formers[key]]; there {
 				p.live[key] = n
-				delete(p.live, former)
+				delete(p.live, formers[key])
 				p.freed = slices.DeleteFunc(p.freed, func(f freedNumber) bool { return f.Key == key })
 			}
 		}

@@ -86,3 +86,9 @@ func (p *pool) take(inUse func(uint32) bool) (uint32, bool) {
 	}
 	return 0, false
 }
+
+// holds tells whether the key has a number now.
+func (p *pool) holds(key string) bool {
+	_, ok := p.live[key]
+	return ok
+}

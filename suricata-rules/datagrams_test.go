@@ -83,12 +83,7 @@ func TestDatagrams(t *testing.T) {
 			all = append(all, sent{name + ": the query after", e.udp(true, query), true})
 		}
 	}
-	dropped := map[int]string{}
-	for _, e := range replay(t, files, c.buf.Bytes()) {
-		if e.Type == "drop" {
-			dropped[e.Packet] = e.Drop.Reason
-		}
-	}
+	dropped := replayDrops(t, files, c)
 	for _, s := range all {
 		if reason, lost := dropped[s.packet]; lost == s.passes {
 			t.Errorf("%s: passed %t (%s), want %t", s.name, !lost, reason, s.passes)

@@ -160,3 +160,15 @@ func replay(t testing.TB, f Files, capture []byte) []event {
 		events = append(events, e)
 	}
 }
+
+// replayDrops has the engine replay a capture, and gives the packets that it dropped, by number, with the engine's reason.
+func replayDrops(t testing.TB, f Files, c *capture) map[int]string {
+	t.Helper()
+	dropped := map[int]string{}
+	for _, e := range replay(t, f, c.buf.Bytes()) {
+		if e.Type == "drop" {
+			dropped[e.Packet] = e.Drop.Reason
+		}
+	}
+	return dropped
+}

@@ -85,12 +85,7 @@ func TestMidstream(t *testing.T) {
 	held.send([]byte(bad + "GET /pub"))
 	held.again(0)
 
-	dropped := map[int]string{}
-	for _, e := range replay(t, files, c.buf.Bytes()) {
-		if e.Type == "drop" {
-			dropped[e.Packet] = e.Drop.Reason
-		}
-	}
+	dropped := replayDrops(t, files, c)
 	for name, j := range conns {
 		for n := j.began; n < j.segments[len(j.segments)-2].packet; n++ {
 			if reason, lost := dropped[n]; lost && !slices.ContainsFunc(j.segments, func(s segment) bool { return s.packet == n }) {

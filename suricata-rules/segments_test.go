@@ -34,12 +34,7 @@ func TestInvalidSegments(t *testing.T) {
 		tcp.Ack += k.answer
 		packets[name] = k.packet(true, tcp, []byte(bad))
 	}
-	dropped := map[int]string{}
-	for _, e := range replay(t, files, c.buf.Bytes()) {
-		if e.Type == "drop" {
-			dropped[e.Packet] = e.Drop.Reason
-		}
-	}
+	dropped := replayDrops(t, files, c)
 	for name, packet := range packets {
 		if _, lost := dropped[packet]; !lost {
 			t.Errorf("a segment that %s passed", name)

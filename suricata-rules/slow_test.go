@@ -42,12 +42,7 @@ func TestSlowClients(t *testing.T) {
 		}
 		conns[name] = k
 	}
-	dropped := map[int]string{}
-	for _, e := range replay(t, files, c.buf.Bytes()) {
-		if e.Type == "drop" {
-			dropped[e.Packet] = e.Drop.Reason
-		}
-	}
+	dropped := replayDrops(t, files, c)
 	for name, k := range conns {
 		for _, s := range k.segments {
 			if reason, lost := dropped[s.packet]; lost {
@@ -103,12 +98,7 @@ func TestHeldBehindGaps(t *testing.T) {
 		}
 		conns[name] = conn
 	}
-	dropped := map[int]string{}
-	for _, e := range replay(t, files, c.buf.Bytes()) {
-		if e.Type == "drop" {
-			dropped[e.Packet] = e.Drop.Reason
-		}
-	}
+	dropped := replayDrops(t, files, c)
 	for name, k := range conns {
 		end := bytes.LastIndex(k.sent, []byte("\r\nGE")) + 2
 		if !slices.Contains(k.delivered(dropped)[:end], false) { // a server reads nothing behind a gap

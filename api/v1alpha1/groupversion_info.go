@@ -35,7 +35,12 @@ var (
 
 	// SchemeBuilder is used to add go types to the GroupVersionKind scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-		scheme.AddKnownTypes(SchemeGroupVersion, &L7Policy{}, &L7PolicyList{})
+		scheme.AddKnownTypes(SchemeGroupVersion,
+			&L7Policy{}, &L7PolicyList{},
+			&AddressSlice{}, &AddressSliceList{},
+			&NodeInspection{}, &NodeInspectionList{},
+			&Engine{}, &EngineList{},
+		)
 		metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 		return nil
 	})

@@ -57,9 +57,14 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 ##@ Check it
 
 .PHONY: test
-test: install-deps vet check-generated ## Run all tests (PACKAGES=./dataplane/plan/... TESTFLAGS='-run Name').
+test: install-deps vet check-generated ## Run the tests but those under load (PACKAGES=./dataplane/plan/... TESTFLAGS='-run Name').
 	$(say) 'testing $(PACKAGES)'
 	@hack/test.sh $(PACKAGES) -- $(TESTFLAGS)
+
+.PHONY: test-load
+test-load: install-deps ## Run the tests under load and under failure (six minutes; leave the machine alone meanwhile).
+	$(say) 'testing under load and under failure (about six minutes)'
+	@hack/test.sh ./test/load ./test/failure -- $(TESTFLAGS)
 
 .PHONY: test-kernel
 test-kernel: ## Play all scenarios on Open vSwitch's kernel datapath, in an emulated machine (SCENARIOS='storefront audit').

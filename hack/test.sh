@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of packages: hack/test.sh PACKAGE... -- FLAG...
-# Packages that measure time on real traffic run last and alone, since the others would take their processor away.
+# The integration tests run alone, since the others would take their processor away. Tests under load and under failure measure
+# time for minutes: "./..." leaves them out, and they run last and alone when they are named.
 set -euo pipefail
 
 packages=()
@@ -10,7 +11,8 @@ shift
 together=() alone=()
 for package in $(go list "${packages[@]}"); do
   case $package in
-  */test/integration | */test/load | */test/failure) alone+=("$package") ;;
+  */test/load | */test/failure) [ "${packages[*]}" = ./... ] || alone+=("$package") ;;
+  */test/integration) alone+=("$package") ;;
   *) together+=("$package") ;;
   esac
 done

@@ -4,6 +4,7 @@
 // Compile goes these steps, each in a file or two of its own:
 //
 //  1. index.go, selection.go, service.go: Pods, addresses, namespaces and Services are sorted and made quick to ask.
+//     addressslices.go, selectorkey.go: where AddressSlices tell of the Pods that selectors of peers select.
 //  2. policy.go, portspec.go, peers.go, egress.go, convert.go: each rule becomes clauses: these ports, for these addresses and
 //     blocks of addresses; and its l7 becomes entries of package l7. What cannot be used is left out and noted (check.go).
 //  3. group.go: the node's Pods that the same policies govern in the same way become one group.

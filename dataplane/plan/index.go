@@ -28,6 +28,8 @@ type index struct {
 	byNamespace    map[string][]int32
 	byLabel        map[podLabel][]int32
 	selections     map[string]*podSelection
+	// peersOf holds what AddressSlices tell, by the key of their selector; nil when peers are looked for among the Pods.
+	peersOf map[string]*podSelection
 
 	services map[types.NamespacedName]*service
 	// serviceNames are the keys of services, sorted.
@@ -38,6 +40,8 @@ type index struct {
 type pod struct {
 	object *corev1.Pod
 	name   types.NamespacedName
+	// peerOnly says that nothing is known of it but what AddressSlices tell.
+	peerOnly bool
 	// local says that it is on the node that is planned for.
 	local bool
 	// host says that it uses its node's network, and can be told from its node neither as an edge nor as a peer.
@@ -68,14 +72,21 @@ func newIndex(s *Snapshot) *index {
 		services:    map[types.NamespacedName]*service{},
 	}
 	slicesOf := slicesByService(s.EndpointSlices)
-	x.addAddresses(s)
-	x.addPods(s.Pods)
+	var peers map[types.NamespacedName]*slicePeer
+	if s.PeersFromSlices {
+		peers = slicePeers(s)
+	}
+	x.addAddresses(s, peers)
+	x.addPods(s.Pods, peers)
+	if s.PeersFromSlices {
+		x.addSlices(s.AddressSlices)
+	}
 	x.addServices(s.Services, slicesOf)
 	x.addNamespaces(s)
 	return x
 }
 
-func (x *index) addAddresses(s *Snapshot) {
+func (x *index) addAddresses(s *Snapshot, peers map[types.NamespacedName]*slicePeer) {
 	add := func(a netip.Addr) {
 		if _, ok := x.addressID[a]; !ok {
 			x.addressID[a] = 0
@@ -84,6 +95,11 @@ func (x *index) addAddresses(s *Snapshot) {
 	}
 	for i := range s.Pods {
 		for _, a := range podAddresses(&s.Pods[i]) {
+			add(a)
+		}
+	}
+	for _, p := range peers {
+		for _, a := range p.addresses {
 			add(a)
 		}
 	}
@@ -100,22 +116,28 @@ func (x *index) addAddresses(s *Snapshot) {
 	}
 }
 
-func (x *index) addPods(objects []corev1.Pod) {
+func (x *index) addPods(objects []corev1.Pod, peers map[types.NamespacedName]*slicePeer) {
 	for i := range objects {
 		if p, ok := x.newPod(&objects[i]); ok {
 			x.pods = append(x.pods, p)
 		}
 	}
+	for name, peer := range peers {
+		x.pods = append(x.pods, x.newPeerPod(name, peer))
+	}
 	slices.SortFunc(x.pods, func(a, b pod) int { return compareNames(a.name, b.name) })
 	for i := range x.pods {
 		p, id := &x.pods[i], int32(i)
+		for _, a := range p.addresses {
+			x.owners[a] = append(x.owners[a], id)
+		}
+		if p.peerOnly {
+			continue
+		}
 		x.byNamespace[p.name.Namespace] = append(x.byNamespace[p.name.Namespace], id)
 		for k, v := range p.object.Labels {
 			l := podLabel{p.name.Namespace, k, v}
 			x.byLabel[l] = append(x.byLabel[l], id)
-		}
-		for _, a := range p.addresses {
-			x.owners[a] = append(x.owners[a], id)
 		}
 	}
 }

@@ -93,9 +93,12 @@ func findPods(x *index, p *policy, field string, peer *v1alpha1.Peer) *podSelect
 		}
 	}
 	var selected *podSelection
-	if namespaces == nil {
+	switch {
+	case x.peersOf != nil:
+		selected = x.slicePods(SelectorKey(p.name.Namespace, peer))
+	case namespaces == nil:
 		selected = x.selectPods(p.name.Namespace, pods)
-	} else {
+	default:
 		selected = x.selectPeers(namespaces, pods)
 	}
 	if len(selected.host) > 0 {

@@ -90,8 +90,7 @@ func (x *index) candidates(namespace string, selector labels.Selector) []int32 {
 }
 
 func (s *podSelection) finish(x *index) {
-	slices.Sort(s.pods)
-	slices.Sort(s.host)
+	s.pods, s.host = sortedUnique(s.pods), sortedUnique(s.host)
 	for _, id := range s.pods {
 		s.addresses = append(s.addresses, x.pods[id].addresses...)
 	}

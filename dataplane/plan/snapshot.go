@@ -27,4 +27,10 @@ type Snapshot struct {
 	Services       []corev1.Service            `json:"services,omitempty"`
 	EndpointSlices []discoveryv1.EndpointSlice `json:"endpointSlices,omitempty"`
 	L7Policies     []v1alpha1.L7Policy         `json:"l7Policies,omitempty"`
+
+	// PeersFromSlices says that AddressSlices tell whom the peer selectors of rules select, as for a node that sees its own Pods
+	// alone: then Pods need hold no others, and Namespaces nothing. What a policy's podSelector selects is told by Pods in any case.
+	// A selector without a slice selects nobody: see MissingSlices.
+	PeersFromSlices bool                    `json:"peersFromSlices,omitempty"`
+	AddressSlices   []v1alpha1.AddressSlice `json:"addressSlices,omitempty"`
 }

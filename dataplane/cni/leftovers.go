@@ -32,14 +32,15 @@ func Leftovers(ctx context.Context, a *attach.Attacher, r Request) error {
 	return a.Remove(ctx, target.UID)
 }
 
-// interposedIn finds the interposed interface of a sandbox; nil when there is none.
+// interposedIn finds the interposed interface of a sandbox; nil when there is none. UIDs are not compared: the kubelet's of a
+// static Pod is not the API server's.
 func interposedIn(a *attach.Attacher, r Request) (*attach.Target, error) {
 	if r.Netns == "" {
 		return nil, nil // nothing tells whether what is there is of that sandbox: a live one's must not be touched
 	}
 	targets, err := a.Journaled()
 	for _, t := range targets {
-		if t.Interface == r.Interface && cleanNetns(t.Netns) == cleanNetns(r.Netns) && (r.UID == "" || t.UID == r.UID) {
+		if t.Interface == r.Interface && cleanNetns(t.Netns) == cleanNetns(r.Netns) {
 			return &t, nil
 		}
 	}

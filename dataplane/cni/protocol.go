@@ -23,7 +23,8 @@ const (
 
 // Request is what the plugin tells the agent about one network interface of one Pod's sandbox.
 type Request struct {
-	// Namespace, Name and UID are the Pod's. UID is empty when the runtime does not tell it.
+	// Namespace, Name and UID are the Pod's. UID is empty when the runtime does not tell it. It is the kubelet's: for a static
+	// Pod the API server has another one, and knows this one as the annotation kubernetes.io/config.hash.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	UID       string `json:"uid"`

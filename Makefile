@@ -13,6 +13,8 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
 BENCHFLAGS ?=
+NODES ?= 2
+E2EFLAGS ?=
 
 # Tools are built from the exact versions of their go.mod, and carry the version in their name: a new version is a new file.
 CONTROLLER_GEN := bin/controller-gen-$(shell awk '$$1 == "sigs.k8s.io/controller-tools" { print $$2 }' hack/tools/go.mod)
@@ -84,7 +86,7 @@ check-generated: $(CONTROLLER_GEN) ## Check that generated files are current.
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint Go code and shell scripts.
 	$(say) 'checking shell scripts'
-	@for script in hack/*.sh hack/kernel/*.sh hack/kernel/init .ci/run; do bash -n "$$script"; done
+	@for script in hack/*.sh hack/kernel/*.sh hack/kube/*.sh hack/kernel/init .ci/run; do bash -n "$$script"; done
 	$(say) 'golangci-lint run'
 	@$(GOLANGCI_LINT) run $(PACKAGES)
 
@@ -98,6 +100,26 @@ bench: ## Compare no policy, HAProxy, Suricata alone and Meerkat on real traffic
 	@hack/install-deps.sh bench
 	$(say) 'comparing no policy, HAProxy, Suricata alone and Meerkat (about four minutes)'
 	@go run ./test/bench -page docs/benchmarks.md $(BENCHFLAGS)
+
+##@ Run it in a cluster
+
+.PHONY: images
+images: ## Build the container images, without a container engine.
+	@hack/install-deps.sh cluster
+	@hack/images.sh
+
+.PHONY: cluster-up
+cluster-up: ## Start a real cluster on this machine, and print its KUBECONFIG (NODES=1).
+	@hack/install-deps.sh cluster
+	@go run ./hack/cluster up -nodes $(NODES)
+
+.PHONY: cluster-down
+cluster-down: ## Stop the cluster, and remove all that it left.
+	@go run ./hack/cluster down
+
+.PHONY: e2e
+e2e: ## Install Meerkat into a real cluster of this machine, test it and remove it (E2EFLAGS='-run TestMeerkat/Install').
+	@hack/e2e.sh $(E2EFLAGS)
 
 ##@ Keep house
 

@@ -4,6 +4,7 @@
 #
 #   hack/install-deps.sh            what `make demo` and `make test` need
 #   hack/install-deps.sh bench      also HAProxy and wrk, for `make bench`
+#   hack/install-deps.sh cluster    also containerd, runc, the CNI plugins and buildah, for `make e2e`
 #   hack/install-deps.sh kernel     only what `make test-kernel` needs: QEMU, and the Debian 13 tree
 #
 # Idempotent: a second run prints nothing and changes nothing. Needs root.
@@ -136,5 +137,9 @@ if [ "${1:-}" = kernel ]; then
 fi
 packages nftables ethtool curl tcpdump iproute2 ca-certificates procps
 [ "${1:-}" != bench ] || packages haproxy wrk
+if [ "${1:-}" = cluster ]; then
+  packages containerd runc containernetworking-plugins buildah debootstrap nftables iproute2 util-linux ca-certificates conntrack
+  exit # Suricata and Open vSwitch are in images there
+fi
 suricata
 openvswitch

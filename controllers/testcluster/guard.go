@@ -42,8 +42,14 @@ func newGuard(directory string, plane *envtest.ControlPlane, programs string) (*
 		}
 		paths[name], files = wrapper, append(files, pid)
 	}
-	plane.GetAPIServer().Path = paths["kube-apiserver"]
-	plane.Etcd = &envtest.Etcd{Path: paths["etcd"]}
+	data, certificates := filepath.Join(directory, "data"), filepath.Join(directory, "certificates")
+	for _, made := range []string{data, certificates} {
+		if err := os.Mkdir(made, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	plane.GetAPIServer().Path, plane.GetAPIServer().CertDir = paths["kube-apiserver"], certificates
+	plane.Etcd = &envtest.Etcd{Path: paths["etcd"], DataDir: data}
 	plane.KubectlPath = filepath.Join(programs, "kubectl")
 
 	g := &guard{process: exec.Command("sh", append([]string{"-c", watch, "guard"}, files...)...)}

@@ -1,6 +1,8 @@
 package suricatarules
 
 import (
+	"fmt"
+
 	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
 
@@ -73,3 +75,21 @@ type Files struct {
 
 // RuleSetOf returns the ID of the rule set that a sid belongs to; 0 for rules that serve all.
 func RuleSetOf(sid uint32) uint16 { return uint16(sid >> 16) }
+
+// EntryError says why one entry of an allow-list cannot be compiled.
+type EntryError struct {
+	Entry l7.Entry
+	// Field is the part of the entry that is in the way: "path", "methods", `headers "X-Token"`, or the protocol when it is the
+	// entry as a whole.
+	Field string
+	// Err says why, and what to do.
+	Err error
+}
+
+// Error names the entry by its policy and rule.
+func (e *EntryError) Error() string {
+	return fmt.Sprintf("policy %s, rule %q, %s: %v", e.Entry.Policy, e.Entry.Rule, e.Field, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *EntryError) Unwrap() error { return e.Err }

@@ -86,7 +86,7 @@ func newRule(sid uint32, head, options string, m Meaning) Rule {
 
 // fail records why an entry cannot be compiled.
 func (c *compiler) fail(e l7.Entry, field string, err error) {
-	c.errs = append(c.errs, fmt.Errorf("policy %s, rule %q, %s: %w", e.Policy, e.Rule, field, err))
+	c.errs = append(c.errs, &EntryError{Entry: e, Field: field, Err: err})
 }
 
 // deny is the kind of the rule set's last rules.

@@ -4,6 +4,8 @@ go 1.26.0
 
 require github.com/agnivade/levenshtein v1.2.1
 
+require github.com/go-logr/zapr v1.3.0 // indirect
+
 require (
 	github.com/pkg/errors v0.9.1 // indirect
 	go.uber.org/atomic v1.11.0 // indirect

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/meerkat-dev/meerkat/controllers/engine"
+)
+
+// serve runs the manager until the context ends.
+func serve(ctx context.Context, o *options) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	log, err := newLogger(o.logLevel)
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(log)
+	klog.SetLogger(log.WithName("klog"))
+
+	config, err := clusterConfig()
+	if err != nil {
+		return err
+	}
+	config.QPS, config.Burst = o.apiQPS, o.apiBurst
+	mgr, err := newManager(config, o)
+	if err != nil {
+		return fmt.Errorf("the manager cannot be set up: %w", err)
+	}
+	if err := setup(mgr, o); err != nil {
+		return err
+	}
+	log.Info("starting", "version", version, "namespace", o.namespace, "agentImage", o.images.Agent,
+		"engineImage", o.images.Engine, "switchImage", o.images.Switch)
+	return mgr.Start(ctx)
+}
+
+// setup adds the controllers.
+func setup(mgr ctrl.Manager, o *options) error {
+	if err := engine.Setup(mgr, engine.Options{Namespace: o.namespace, Images: o.images}); err != nil {
+		return fmt.Errorf("the controller of Engines cannot be set up: %w", err)
+	}
+	return nil
+}

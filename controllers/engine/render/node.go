@@ -12,20 +12,23 @@ import (
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 )
 
-// nodePod is the Pod of the node agent and the inspection engine. All that the two share is the engine's directory.
+// nodePod is the Pod of the node agent and the inspection engine. All that the two share is the engine's directory, which the engine
+// only reads, except for the sockets in it.
 func nodePod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 	agentVolumes := []volume{
 		hostPath("run", runDir, runDir),
 		hostPath("lib", libDir, libDir),
 		hostPath("node-switch", nodeSwitchDir, nodeSwitchDir),
 		hostPath("netns", netnsDir, netnsDir).readOnly().following(),
+		hostPath("sysctl-net", sysctlDir, hostRoot+sysctlDir).existing(corev1.HostPathDirectory),
 		hostPath("cni-conf", s.CNI.ConfDir, hostRoot+s.CNI.ConfDir),
 		hostPath("cni-bin", s.CNI.BinDir, hostRoot+s.CNI.BinDir),
 		token(),
 		scratch("agent-tmp"),
 	}
 	engineVolumes := []volume{
-		hostPath("engine", engineDir, engineDir),
+		hostPath("engine", engineDir, engineDir).readOnly(),
+		hostPath("engine-run", engineRunDir, engineRunDir),
 		scratch("engine-tmp"),
 	}
 	pod := commonPod(s, agentServiceAccount, 30)
@@ -72,17 +75,21 @@ func agent(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container 
 	}
 }
 
-// suricata is the container of the inspection engine. It reads what strangers send, so it knows nothing of the cluster. It has no
-// probe: the agent finds within a second that packets do not come back, and a restart by the kubelet would only cost more.
+// suricata is the container of the inspection engine. It reads what strangers send, so it knows nothing of the cluster. The probe is
+// about the launcher: whether Suricata inspects, the agent finds out within a second, and mends it.
 func suricata(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container {
 	return corev1.Container{
-		Name:                     "engine",
-		Image:                    s.Images.Engine,
-		ImagePullPolicy:          corev1.PullIfNotPresent,
-		Args:                     []string{"--dir=" + engineDir},
-		Resources:                s.Suricata.Resources,
-		VolumeMounts:             mounts,
-		SecurityContext:          confined(engineCapabilities()),
+		Name:            "engine",
+		Image:           s.Images.Engine,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Args:            []string{"--dir=" + engineDir},
+		Resources:       s.Suricata.Resources,
+		VolumeMounts:    mounts,
+		SecurityContext: confined(engineCapabilities()),
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{programDir + "/engine", "ping", "--dir=" + engineDir}}},
+			PeriodSeconds: 10, FailureThreshold: 3, TimeoutSeconds: 5, SuccessThreshold: 1,
+		},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 }

@@ -3,19 +3,24 @@ package render
 // Paths on nodes. In the containers they have the same names, except for the directories of CNI, which are a node's own and may be
 // anywhere: they stand below hostRoot.
 const (
-	runDir           = "/run/meerkat"
-	nodeDir          = runDir + "/node"
-	engineDir        = nodeDir + "/engine"
-	switchDir        = runDir + "/ovs"
-	cniSocket        = runDir + "/cni/agent.sock"
-	libDir           = "/var/lib/meerkat"
-	cniStateDir      = libDir + "/cni"
-	nodeSwitchDir    = "/run/openvswitch"
-	netnsDir         = "/run/netns"
-	kernelModulesDir = "/lib/modules"
-	hostRoot         = "/host"
-	tokenDir         = "/var/run/secrets/kubernetes.io/serviceaccount"
+	runDir        = "/run/meerkat"
+	nodeDir       = runDir + "/node"
+	engineDir     = nodeDir + "/engine"
+	engineRunDir  = engineDir + "/run"
+	switchDir     = runDir + "/ovs"
+	cniSocket     = runDir + "/cni/agent.sock"
+	libDir        = "/var/lib/meerkat"
+	cniStateDir   = libDir + "/cni"
+	nodeSwitchDir = "/run/openvswitch"
+	netnsDir      = "/run/netns"
+	sysctlDir     = "/proc/sys/net" // a container's own is read-only
+	tunDevice     = "/dev/net/tun"
+	hostRoot      = "/host"
+	tokenDir      = "/var/run/secrets/kubernetes.io/serviceaccount"
 )
+
+// programDir is where the images have their programs.
+const programDir = "/usr/local/bin"
 
 // Addresses of the agent, on the node's loopback interface.
 const (

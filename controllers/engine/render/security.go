@@ -13,20 +13,20 @@ func agentCapabilities() []corev1.Capability {
 	}
 }
 
-// engineCapabilities are the inspection engine's.
+// engineCapabilities are the launcher's. Suricata itself runs as another user, with NET_RAW alone.
 func engineCapabilities() []corev1.Capability {
 	return []corev1.Capability{
-		"NET_ADMIN", // sets the engine's interfaces to promiscuous mode
-		"NET_RAW",   // opens AF_PACKET sockets
+		"NET_RAW", // Suricata's AF_PACKET sockets
+		"SETUID",  // starts Suricata as another user
+		"KILL",    // and ends it
 	}
 }
 
 // switchCapabilities are Open vSwitch's.
 func switchCapabilities() []corev1.Capability {
 	return []corev1.Capability{
-		"NET_ADMIN",  // makes the bridge's interfaces, and programs the kernel's datapath
-		"NET_RAW",    // reads and writes packets in the userspace datapath
-		"SYS_MODULE", // loads the kernel's module openvswitch
+		"NET_ADMIN", // makes datapaths, ports and tap devices
+		"NET_RAW",   // reads and writes packets in the userspace datapath
 	}
 }
 

@@ -16,7 +16,7 @@ func switchPod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 	volumes := []volume{
 		hostPath("run", switchDir, switchDir),
 		hostPath("node-switch", nodeSwitchDir, nodeSwitchDir).readOnly(),
-		hostPath("modules", kernelModulesDir, kernelModulesDir).readOnly(),
+		hostPath("tun", tunDevice, tunDevice).existing(corev1.HostPathCharDev),
 		scratch("tmp"),
 	}
 	pod := commonPod(s, switchServiceAccount, 30)
@@ -30,7 +30,7 @@ func switchPod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 		SecurityContext: confined(switchCapabilities()),
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
-				Command: append([]string{"/opt/meerkat/bin/switch", "ready"}, directories...),
+				Command: append([]string{programDir + "/switch", "ready"}, directories...),
 			}},
 			PeriodSeconds: 5, FailureThreshold: 2, TimeoutSeconds: 5, SuccessThreshold: 1,
 		},

@@ -21,6 +21,12 @@ func hostPath(name, path, at string) volume {
 	}
 }
 
+// existing makes the path one that is not created on the node, and of a kind.
+func (v volume) existing(kind corev1.HostPathType) volume {
+	v.source.HostPath.Type = &kind
+	return v
+}
+
 // readOnly makes the place in the container one that is only read.
 func (v volume) readOnly() volume {
 	v.mount.ReadOnly = true

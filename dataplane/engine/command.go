@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"path/filepath"
 	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 )
 
 // CommandTimeout bounds each command whose context has no earlier deadline. Only a reload may take longer.
@@ -18,15 +22,18 @@ const ReloadTimeout = 120 * time.Second
 // maxCommand is how long a command may be, in bytes; Suricata reads no further.
 const maxCommand = 4095
 
+// maxAnswer is how long the answers to a command may be, in bytes. The longest, all counters or many failed rules, have some 100 kB.
+const maxAnswer = 8 << 20
+
 // commandClient speaks to Suricata's command socket. The engine serves one client at a time and waits up to five seconds for a
 // client that says nothing, so commands go one after another, each on a connection of its own, never a bare connect.
 type commandClient struct {
-	path string
-	turn chan struct{} // holds one token while a command is under way
+	dir, name string        // of the socket
+	turn      chan struct{} // holds one token while a command is under way
 }
 
-func newCommandClient(path string) *commandClient {
-	return &commandClient{path: path, turn: make(chan struct{}, 1)}
+func newCommandClient(dir, name string) *commandClient {
+	return &commandClient{dir: dir, name: name, turn: make(chan struct{}, 1)}
 }
 
 // CommandError is the engine's refusal of a command.
@@ -138,7 +145,7 @@ func (c *commandClient) callWithin(ctx context.Context, command string, answer a
 		if refused := (*CommandError)(nil); errors.As(err, &refused) {
 			return err
 		}
-		return fmt.Errorf("command %q to the engine at %s: %w", command, c.path, err)
+		return fmt.Errorf("command %q to the engine at %s: %w", command, filepath.Join(c.dir, c.name), err)
 	}
 	return nil
 }
@@ -151,7 +158,7 @@ func (c *commandClient) exchange(ctx context.Context, command string, answer any
 	if len(request) >= maxCommand {
 		return fmt.Errorf("it is longer than %d bytes", maxCommand)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	conn, err := launcher.Dial(ctx, c.dir, c.name)
 	if err != nil {
 		return err
 	}
@@ -160,7 +167,7 @@ func (c *commandClient) exchange(ctx context.Context, command string, answer any
 	defer stop()
 
 	// The engine reads the greeting and each command with one recv: they must not arrive together.
-	replies := json.NewDecoder(conn)
+	replies := json.NewDecoder(io.LimitReader(conn, maxAnswer))
 	if _, err := send(conn, replies, command, []byte(`{"version":"0.2"}`)); err != nil {
 		return contextFirst(ctx, err)
 	}
@@ -187,7 +194,7 @@ func send(conn net.Conn, replies *json.Decoder, command string, line []byte) (js
 		return nil, err
 	}
 	if reply.Return != "OK" {
-		return nil, &CommandError{Command: command, Message: string(reply.Message)}
+		return nil, &CommandError{Command: command, Message: launcher.Clean(string(reply.Message), 1000)}
 	}
 	return reply.Message, nil
 }

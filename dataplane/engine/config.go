@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 )
 
 // Config says how an engine runs. A, B and Dir are required; the zero value of every other field is its default.
@@ -24,7 +26,10 @@ type Config struct {
 	// LockDir holds the locks of interface pairs; default DefaultLockDir.
 	LockDir string
 
-	// Binary is the Suricata to run; default is what Find finds.
+	// Launcher is the path of the socket of a launcher in Dir (launcher.Socket) that runs Suricata in another container; "" lets
+	// this process run it as its child. With a launcher the engine outlives this process, and ends with the launcher.
+	Launcher string
+	// Binary is the Suricata to run; default is what Find finds. A launcher has its own.
 	Binary Binary
 	// Threads is the number of workers of each interface; default 1. Never derived from the machine's cores: "auto" fails to
 	// start on large nodes.
@@ -89,6 +94,12 @@ func (c Config) withDefaults() (Config, error) {
 	if !filepath.IsAbs(c.Dir) || len(c.Dir) > 80 || strings.ContainsAny(c.Dir, "*?[]\n") {
 		errs = append(errs, fmt.Errorf("Dir %q must be an absolute path of at most 80 bytes without wildcards", c.Dir))
 	}
+	if c.Launcher != "" && c.Launcher != launcher.Socket(c.Dir) {
+		errs = append(errs, fmt.Errorf("Launcher is %q, but a launcher for Dir listens at %q", c.Launcher, launcher.Socket(c.Dir)))
+	}
+	if c.Launcher != "" && c.KillWithParent {
+		errs = append(errs, errors.New("KillWithParent is impossible with a Launcher: the engine is the launcher's"))
+	}
 	for _, settings := range c.Settings {
 		if err := yaml.Unmarshal([]byte(settings), &map[string]any{}); err != nil {
 			errs = append(errs, fmt.Errorf("Settings is not a YAML mapping: %w", err))
@@ -109,4 +120,12 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("engine configuration: %w", err)
 	}
 	return c, nil
+}
+
+// logPlace says where people find the engine's log.
+func (c Config) logPlace() string {
+	if c.Launcher != "" {
+		return "the log of its container"
+	}
+	return paths(c.Dir).log()
 }

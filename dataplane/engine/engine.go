@@ -15,15 +15,18 @@ type Engine struct {
 	log     logr.Logger
 	command *commandClient
 	state   *state
+	runner  runner // set by Start
 
 	// rulesTurn holds one token: who has it may change the rules directory, start a process, or read both in one piece.
 	rulesTurn   chan struct{}
 	supervision *supervision // nil: not started; guarded by rulesTurn
+	complaint   string       // what was logged last about a launcher that does not answer; guarded by rulesTurn
 	events      chan Event
 
 	// For Status, which must not wait for a load.
-	server atomic.Pointer[eventServer]
-	prober atomic.Pointer[Prober]
+	server   atomic.Pointer[eventServer]
+	prober   atomic.Pointer[Prober]
+	launched atomic.Pointer[launched] // nil without a launcher
 
 	life sync.Mutex // Start, Stop and Detach run one at a time
 	over bool       // stopped or detached; guarded by life
@@ -37,6 +40,7 @@ func New(cfg Config, log logr.Logger) (*Engine, error) {
 		return nil, err
 	}
 	switch {
+	case cfg.Launcher != "": // which knows better
 	case cfg.Binary.Path == "":
 		cfg.Binary, err = Find(context.Background())
 	case cfg.Binary.Version == "":
@@ -47,7 +51,7 @@ func New(cfg Config, log logr.Logger) (*Engine, error) {
 	}
 	return &Engine{
 		cfg: cfg, log: log, state: newState(), rulesTurn: make(chan struct{}, 1),
-		command: newCommandClient(paths(cfg.Dir).commandSocket()),
+		command: newCommandClient(cfg.Dir, cfg.commandName()),
 		events:  make(chan Event, cfg.EventBuffer),
 	}, nil
 }
@@ -90,7 +94,7 @@ func (e *Engine) Counters(ctx context.Context) (map[string]any, error) {
 func (e *Engine) Status() Status {
 	e.state.mu.Lock()
 	st := Status{
-		Health: e.state.health, Version: e.cfg.Binary.Version, Restarts: e.state.restarts,
+		Health: e.state.health, Version: e.version(), Restarts: e.state.restarts,
 		Loaded: e.state.loaded, LastLoadError: e.state.loadErr,
 	}
 	if p := e.state.proc; p != nil && p.running() {
@@ -105,4 +109,11 @@ func (e *Engine) Status() Status {
 		st.ProbesSent, st.ProbesLost = p.Counts()
 	}
 	return st
+}
+
+func (e *Engine) version() string {
+	if l := e.launched.Load(); l != nil {
+		return l.version()
+	}
+	return e.cfg.Binary.Version
 }

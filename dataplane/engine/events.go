@@ -37,6 +37,10 @@ func listenEvents(path string, events chan Event) (*eventServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for events: %w", err)
 	}
+	if err := os.Chmod(path, 0o660); err != nil { // an engine of another user has the group
+		_ = listener.Close()
+		return nil, fmt.Errorf("cannot open the event socket to the engine: %w", err)
+	}
 	s := &eventServer{listener: listener, events: events, open: map[net.Conn]struct{}{}}
 	s.conns.Add(1)
 	go s.accept()

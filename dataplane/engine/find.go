@@ -67,6 +67,16 @@ func Inspect(ctx context.Context, path string) (Binary, error) {
 	if err != nil {
 		return Binary{}, fmt.Errorf("%s -V failed: %w%s", path, err, quoteOutput(out))
 	}
+	b, err := parseVersion(path, out)
+	if err != nil {
+		return Binary{}, err
+	}
+	b.Path = path
+	return b, nil
+}
+
+// parseVersion reads what a Suricata says to -V, and refuses one that is too old.
+func parseVersion(path string, out []byte) (Binary, error) {
 	m := versionPattern.FindSubmatch(out)
 	if m == nil {
 		return Binary{}, fmt.Errorf("%s -V did not tell a version%s", path, quoteOutput(out))
@@ -77,7 +87,7 @@ func Inspect(ctx context.Context, path string) (Binary, error) {
 			"which tells rule sets apart, nor firewall mode, whose default drop keeps unidentified protocols out",
 			path, version, MinimumMajor)
 	}
-	return Binary{Path: path, Version: version}, nil
+	return Binary{Version: version}, nil
 }
 
 func quoteOutput(out []byte) string {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -20,19 +19,20 @@ const endGrace = 3 * time.Second
 
 // supervision is what lives from Start to Stop.
 type supervision struct {
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	owner    *os.File // this process supervises Dir
-	lock     *os.File // the pair's, inherited by the process; nil while the process is an adopted one
-	lockPath string
-	server   *eventServer
-	prober   *Prober
-	wakers   []*rawSocket
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	owner   *os.File // this process supervises Dir
+	server  *eventServer
+	prober  *Prober
+	wakers  []*rawSocket
 }
 
 // Start starts the engine, or adopts one that survived an earlier supervisor of the same Dir, and returns when it answers
 // commands; Health tells when packets come through. It begins with the rules that stand in Dir, without any the first time: everything is dropped then. The engine is
 // supervised until Stop or Detach. An Engine is started once.
+//
+// With a Launcher, Start does not wait for it, nor for an engine that cannot start yet: it returns, Health tells what is wrong, and
+// the engine is started as soon as that is possible.
 func (e *Engine) Start(ctx context.Context) error {
 	e.life.Lock()
 	defer e.life.Unlock()
@@ -45,7 +45,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	s := &supervision{}
 	if err := e.begin(ctx, s); err != nil {
-		s.release()
+		e.release(s)
 		return fmt.Errorf("cannot start the engine on %s and %s: %w", e.cfg.A, e.cfg.B, err)
 	}
 	e.supervision = s
@@ -71,13 +71,13 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 	if err := e.findInterfaces(); err != nil {
 		return err
 	}
-	s.lockPath = pairLockPath(e.cfg.LockDir, inode, e.cfg.A, e.cfg.B)
 	if s.owner, err = tryLock(p.owner()); errors.Is(err, errLocked) {
 		return fmt.Errorf("another process supervises the engine in %s (it holds %s); stop it first", e.cfg.Dir, p.owner())
 	} else if err != nil {
 		return err
 	}
-	adopted, err := e.claim(ctx, s)
+	e.runner = e.newRunner(pairLockPath(e.cfg.LockDir, inode, e.cfg.A, e.cfg.B))
+	adopted, err := e.claim(ctx)
 	if err != nil {
 		return err
 	}
@@ -99,6 +99,13 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 	} else {
 		err = e.takeOver(ctx, adopted)
 	}
+	if err != nil && e.cfg.Launcher != "" {
+		e.log.Error(err, "The engine does not run yet")
+		if e.state.running() == nil {
+			e.state.down(err.Error())
+		}
+		return nil
+	}
 	if err != nil {
 		e.supervision = nil
 		if p := e.state.running(); p != nil {
@@ -106,6 +113,16 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 		}
 	}
 	return err
+}
+
+// newRunner says how Suricata is run.
+func (e *Engine) newRunner(lockPath string) runner {
+	if e.cfg.Launcher == "" {
+		return &child{cfg: e.cfg, lockPath: lockPath, log: func(err error, message string) { e.log.Error(err, message) }}
+	}
+	l := newLaunched(e.cfg, lockPath)
+	e.launched.Store(l)
+	return l
 }
 
 // findInterfaces looks for the pair: the engine itself answers commands before it looks.
@@ -121,10 +138,9 @@ func (e *Engine) findInterfaces() error {
 	})
 }
 
-// claim takes the pair's lock and writes the configuration, or finds the engine of an earlier supervisor that still runs with the
-// same configuration. One that runs with another configuration, or that is not to survive, is ended.
-func (e *Engine) claim(ctx context.Context, s *supervision) (*process, error) {
-	p := paths(e.cfg.Dir)
+// claim takes the pair and writes the configuration, or finds the engine of an earlier supervisor that still runs with the same
+// configuration. One that runs with another configuration, or that is not to survive, is ended.
+func (e *Engine) claim(ctx context.Context) (*process, error) {
 	running, err := e.cfg.suricataYAML()
 	if err != nil {
 		return nil, err
@@ -133,37 +149,22 @@ func (e *Engine) claim(ctx context.Context, s *supervision) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	present, _ := os.ReadFile(p.yaml())
-	s.lock, err = tryLock(s.lockPath)
-	if errors.Is(err, errLocked) {
-		survivor, err := e.survivor(s.lockPath)
-		if err != nil {
-			return nil, err
-		}
+	survivor, err := e.runner.claim(ctx)
+	switch {
+	case isUnreachable(err): // later, then
+	case err != nil:
+		return nil, err
+	case survivor != nil:
+		present, _ := readFile(e.cfg.Dir, yamlFile)
 		if !e.cfg.KillWithParent && string(present) == string(running) && e.answers(ctx) {
-			return survivor, os.WriteFile(p.checkYAML(), check, 0o600)
+			return survivor, writeFile(e.cfg.Dir, checkFile, check)
 		}
 		e.log.Info("Ending an engine that an earlier supervisor left", "pid", survivor.pid)
 		if err := survivor.end(endGrace); err != nil {
 			return nil, err
 		}
-		if s.lock, err = tryLock(s.lockPath); err != nil {
-			return nil, fmt.Errorf("the lock %s stays taken after its engine ended: %w", s.lockPath, err)
-		}
-	} else if err != nil {
-		return nil, err
 	}
 	return nil, e.writeFiles(running, check)
-}
-
-// survivor is the engine of an earlier supervisor of Dir. Anybody else who has the pair's lock is not ours to touch.
-func (e *Engine) survivor(lockPath string) (*process, error) {
-	pid := lockHolder(paths(e.cfg.Dir).pid(), lockPath)
-	if pid == 0 {
-		return nil, fmt.Errorf("another engine already runs on these interfaces (it holds the lock %s): two on one pair would forward "+
-			"what the other drops; stop it first (fuser %s tells its process)", lockPath, lockPath)
-	}
-	return adoptProcess(pid)
 }
 
 // answers tells whether an engine is there that takes commands.
@@ -177,8 +178,8 @@ func (e *Engine) answers(ctx context.Context) bool {
 // writeFiles writes all but the rules; without any rules it writes empty ones.
 func (e *Engine) writeFiles(running, check []byte) error {
 	p := paths(e.cfg.Dir)
-	for path, content := range map[string][]byte{p.yaml(): running, p.checkYAML(): check, p.empty(): nil} {
-		if err := os.WriteFile(path, content, 0o600); err != nil {
+	for name, content := range map[string][]byte{yamlFile: running, checkFile: check, emptyFile: nil} {
+		if err := writeFile(e.cfg.Dir, name, content); err != nil {
 			return fmt.Errorf("cannot write the engine's configuration: %w", err)
 		}
 	}
@@ -194,7 +195,7 @@ func (e *Engine) writeFiles(running, check []byte) error {
 // engine of another version, say): everything is dropped until Load then.
 func (e *Engine) firstStart(ctx context.Context) error {
 	err := e.bringUp(ctx)
-	if err == nil || e.onDisk().Rules == 0 || ctx.Err() != nil {
+	if err == nil || e.onDisk().Rules == 0 || ctx.Err() != nil || isUnreachable(err) {
 		return err
 	}
 	e.log.Error(err, "The engine does not start with the rules of its last run; starting it without any")
@@ -211,47 +212,33 @@ func (e *Engine) firstStart(ctx context.Context) error {
 
 // bringUp starts the process and waits until it answers and has told that it has its rules. The caller holds the rules' turn.
 func (e *Engine) bringUp(ctx context.Context) error {
-	p := paths(e.cfg.Dir)
-	s := e.supervision
-	if s.lock == nil { // the process before was adopted
-		lock, err := tryLock(s.lockPath)
-		if err != nil {
-			return fmt.Errorf("cannot lock the interfaces: %w", err)
-		}
-		s.lock = lock
-	}
-	_ = os.Remove(p.commandSocket())
-	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o640)
-	if err != nil {
-		return fmt.Errorf("cannot open the engine's log: %w", err)
-	}
-	defer log.Close() //nolint:errcheck // the process has its own
-	proc, err := startProcess(processSpec{
-		argv:  []string{e.cfg.Binary.Path, "-c", p.yaml(), "-l", e.cfg.Dir, "--af-packet"},
-		netns: e.cfg.Netns, log: log, lock: s.lock, killWithParent: e.cfg.KillWithParent,
-	})
+	proc, err := e.runner.start(ctx, []string{"-c", paths(e.cfg.Dir).yaml(), "-l", e.cfg.engineDir(), "--af-packet"})
 	if err != nil {
 		return err
-	}
-	if err := os.WriteFile(p.pid(), []byte(strconv.Itoa(proc.pid)+"\n"), 0o600); err != nil {
-		// An engine is worth more than that the next supervisor can adopt it.
-		e.log.Error(err, "Cannot write the pid file; the next supervisor will not find this engine")
 	}
 	if err := e.waitReady(ctx, proc); err != nil {
 		_ = proc.end(0)
 		return err
 	}
 	err = e.verify(ctx)
+	if err == nil {
+		if since, err := e.command.ReloadTime(ctx); err == nil {
+			e.remember(since)
+		}
+	}
 	e.state.up(proc, e.onDisk(), err)
-	e.log.Info("Engine started", "pid", proc.pid, "version", e.cfg.Binary.Version, "took", time.Since(proc.started))
+	e.log.Info("Engine started", "pid", proc.pid, "version", e.runner.version(), "took", time.Since(proc.started))
 	return err
 }
 
-// takeOver makes an adopted process the present one. It is made to read its rules again: whether it had read those that stand in
-// Dir when its supervisor died, nobody knows.
+// takeOver makes an adopted process the present one. Unless it is known to have loaded the rules that stand in Dir, it is made to
+// read them again: its supervisor may have died between the two.
 func (e *Engine) takeOver(ctx context.Context, proc *process) error {
 	e.state.up(proc, Loaded{}, errors.New("they have not been read back yet"))
-	err := e.reload(ctx)
+	var err error
+	if !e.hasItsRules(ctx) {
+		err = e.reload(ctx)
+	}
 	e.state.up(proc, e.onDisk(), err)
 	e.log.Info("Engine adopted", "pid", proc.pid, "running", time.Since(proc.started))
 	return err
@@ -276,14 +263,13 @@ func (e *Engine) waitReady(ctx context.Context, proc *process) error {
 	for started := e.cfg.Agent != ""; ; {
 		select {
 		case <-proc.done:
-			return fmt.Errorf("the engine ended while it started (%s)%s", proc.how, lastErrors(paths(e.cfg.Dir).log()))
+			return fmt.Errorf("the engine ended while it started (%s)%s", proc.how, lastErrors(proc.said()))
 		case <-ctx.Done():
 			return fmt.Errorf("the engine does not start: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
 		if !started {
-			said, _ := os.ReadFile(paths(e.cfg.Dir).log())
-			started = bytes.Contains(said, []byte(startedMessage))
+			started = bytes.Contains(proc.said(), []byte(startedMessage))
 		}
 		if started && e.answers(ctx) {
 			return nil
@@ -326,12 +312,15 @@ func (e *Engine) finish(endProcess bool) error {
 		err = p.end(grace)
 	}
 	e.state.down("it was stopped")
-	s.release()
+	e.release(s)
 	return err
 }
 
 // release gives back everything but the process.
-func (s *supervision) release() {
+func (e *Engine) release(s *supervision) {
+	if e.runner != nil {
+		e.runner.release()
+	}
 	if s.server != nil {
 		s.server.close()
 	}
@@ -341,10 +330,8 @@ func (s *supervision) release() {
 	for _, w := range s.wakers {
 		_ = w.Close()
 	}
-	for _, f := range []*os.File{s.lock, s.owner} {
-		if f != nil {
-			_ = f.Close()
-		}
+	if s.owner != nil {
+		_ = s.owner.Close()
 	}
 }
 

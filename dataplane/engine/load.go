@@ -1,16 +1,16 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 )
 
 // How rules are loaded, and why so.
@@ -26,32 +26,28 @@ import (
 // each worker took up the new rules, and when not all have, it sleeps for 250 ms.
 const wakePeriod = 500 * time.Microsecond
 
-// rulesChecker runs "suricata -T".
-type rulesChecker struct {
-	binary string
-	yaml   string
-	dir    string
-}
-
 var (
 	parseErrorMessage = regexp.MustCompile(`(?s)^error parsing signature "(.*)" from file (\S+) at line (\d+)$`)
 	totalMessage      = regexp.MustCompile(`^\d+ rule files processed\. (\d+) rules successfully loaded, (\d+) rules failed`)
 )
 
-// check has Suricata parse the staged rules. It returns a *LoadError when they are bad.
-func (c rulesChecker) check(ctx context.Context, expected int) error {
+// checkStaged has Suricata parse the staged rules. It returns a *LoadError when they are bad.
+func (e *Engine) checkStaged(ctx context.Context, expected int) error {
 	ctx, cancel := context.WithTimeout(ctx, ReloadTimeout)
 	defer cancel()
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, c.binary, "-T", "-c", c.yaml, "-l", c.dir)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return fmt.Errorf("suricata -T did not end: %w", context.Cause(ctx))
+	said, err := e.runner.check(ctx, []string{"-T", "-c", paths(e.cfg.Dir).checkYAML(), "-l", e.cfg.engineDir()})
+	if err != nil {
+		return fmt.Errorf("suricata -T did not end: %w", err)
 	}
-	failed, rest := failedRules(parseLog(stderr.Bytes()))
+	return said.judge(expected)
+}
+
+// judge tells whether Suricata took all rules.
+func (c checked) judge(expected int) error {
+	err := c.failed
+	failed, rest := failedRules(parseLog(c.stderr))
 	loaded := -1
-	for _, r := range parseLog(stdout.Bytes()) {
+	for _, r := range parseLog(c.stdout) {
 		if m := totalMessage.FindStringSubmatch(r.Engine.Message); m != nil {
 			loaded, _ = strconv.Atoi(m[1])
 		}
@@ -72,6 +68,9 @@ func (c rulesChecker) check(ctx context.Context, expected int) error {
 	return refused
 }
 
+// maxReason is how long the reason for a refused rule may be, in bytes.
+const maxReason = 2000
+
 // failedRules reads the parse errors of Suricata's log: each rule's reasons come before the line that names it.
 func failedRules(records []logRecord) (failed []FailedRule, rest string) {
 	reason := ""
@@ -84,7 +83,8 @@ func failedRules(records []logRecord) (failed []FailedRule, rest string) {
 			if reason != "" {
 				reason += "; "
 			}
-			reason += r.Engine.Message
+			reason += launcher.Clean(r.Engine.Message, maxReason)
+			reason = reason[:min(len(reason), maxReason)]
 			continue
 		}
 		if reason == "" {
@@ -137,8 +137,7 @@ func (e *Engine) load(ctx context.Context, r Rules) error {
 	if err := writeRules(p.stagedRules(), r); err != nil {
 		return fmt.Errorf("cannot write the rules: %w", err)
 	}
-	checker := rulesChecker{binary: e.cfg.Binary.Path, yaml: p.checkYAML(), dir: e.cfg.Dir}
-	if err := checker.check(ctx, expected); err != nil {
+	if err := e.checkStaged(ctx, expected); err != nil {
 		return err
 	}
 	if err := exchange(p.stagedRules(), p.rules()); err != nil {
@@ -194,8 +193,9 @@ func (e *Engine) reload(ctx context.Context) error {
 		return err
 	}
 	if after == before {
-		return &LoadError{Expected: e.expected(), Loaded: -1, Reason: "the engine kept its rules; see " + paths(e.cfg.Dir).log()}
+		return &LoadError{Expected: e.expected(), Loaded: -1, Reason: "the engine kept its rules; see " + e.cfg.logPlace()}
 	}
+	e.remember(after)
 	return nil
 }
 

@@ -14,15 +14,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 )
 
 // process is a running Suricata: one that was started here, or one that survived an earlier supervisor and was adopted.
 type process struct {
 	pid     int
-	pidfd   int // never another process's, unlike the pid
 	started time.Time
 	done    chan struct{} // closed when the process is gone
 	how     string        // how it ended; valid once done is closed
+	// send sends a signal; a process that is gone already is no error.
+	send func(unix.Signal) error
+	// said gives the end of what it wrote to its log, as far as that can be told.
+	said func() []byte
 }
 
 // processSpec is what startProcess needs.
@@ -62,7 +67,8 @@ func (spec processSpec) start() (*process, *exec.Cmd, error) {
 			return nil, nil, err
 		}
 	}
-	if err := dropPrivileges(); err != nil {
+	// The engine needs raw sockets on its interfaces, and to reach its own directory wherever that is.
+	if err := launcher.DropPrivileges(unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_DAC_READ_SEARCH); err != nil {
 		return nil, nil, err
 	}
 	cmd := exec.Command(spec.argv[0], spec.argv[1:]...)
@@ -83,16 +89,30 @@ func (spec processSpec) start() (*process, *exec.Cmd, error) {
 		_ = cmd.Wait()
 		return nil, nil, os.NewSyscallError("pidfd_open", err)
 	}
-	return &process{pid: cmd.Process.Pid, pidfd: pidfd, started: time.Now(), done: make(chan struct{})}, cmd, nil
+	return newLocalProcess(cmd.Process.Pid, pidfd, spec.log.Name()), cmd, nil
+}
+
+// newLocalProcess is a process of this machine. Its pidfd is never another process's, unlike the pid.
+func newLocalProcess(pid, pidfd int, logPath string) *process {
+	return &process{
+		pid: pid, started: time.Now(), done: make(chan struct{}),
+		send: func(sig unix.Signal) error {
+			if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil && err != unix.ESRCH { //nolint:errorlint // a bare errno
+				return err
+			}
+			return nil
+		},
+		said: func() []byte { return endOfLog(logPath) },
+	}
 }
 
 // adoptProcess watches a process that somebody else started.
-func adoptProcess(pid int) (*process, error) {
+func adoptProcess(pid int, logPath string) (*process, error) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch process %d: %w", pid, err)
 	}
-	p := &process{pid: pid, pidfd: pidfd, started: time.Now(), done: make(chan struct{})}
+	p := newLocalProcess(pid, pidfd, logPath)
 	if info, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
 		p.started = info.ModTime()
 	}
@@ -126,9 +146,8 @@ func (p *process) running() bool {
 	}
 }
 
-// signal sends a signal; a process that is gone already is no error.
 func (p *process) signal(sig unix.Signal) error {
-	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err != nil && err != unix.ESRCH { //nolint:errorlint // a bare errno
+	if err := p.send(sig); err != nil {
 		return fmt.Errorf("cannot signal the engine (process %d): %w", p.pid, err)
 	}
 	return nil
@@ -207,21 +226,29 @@ func parseLog(text []byte) []logRecord {
 	return records
 }
 
-// lastErrors are the last words of the log that tell why the engine ended.
-func lastErrors(path string) string {
+// lastLog is how much of the end of a log is looked at, in bytes.
+const lastLog = 16 << 10
+
+// endOfLog reads the end of a log file; nothing when it cannot.
+func endOfLog(path string) []byte {
 	f, err := os.Open(path)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer f.Close() //nolint:errcheck // read-only
-	if info, err := f.Stat(); err == nil && info.Size() > 16<<10 {
-		_, _ = f.Seek(-16<<10, io.SeekEnd)
+	if info, err := f.Stat(); err == nil && info.Size() > lastLog {
+		_, _ = f.Seek(-lastLog, io.SeekEnd)
 	}
-	text, _ := io.ReadAll(f)
+	text, _ := io.ReadAll(io.LimitReader(f, lastLog))
+	return text
+}
+
+// lastErrors are the last words of the log that tell why the engine ended.
+func lastErrors(log []byte) string {
 	var said []string
-	for _, r := range parseLog(text) {
+	for _, r := range parseLog(log) {
 		if r.LogLevel == "Error" {
-			said = append(said, r.Engine.Message)
+			said = append(said, launcher.Clean(r.Engine.Message, 500))
 		}
 	}
 	if len(said) == 0 {

@@ -159,14 +159,20 @@ func writeRules(dir string, r Rules) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	root, err := os.OpenRoot(filepath.Dir(dir))
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	defer root.Close() //nolint:errcheck // read-only
+	name := filepath.Base(dir)
+	if err := root.RemoveAll(name); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{firewallFile: r.Firewall, detectFile: r.Detect, manifestFile: text} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+	if err := root.Mkdir(name, 0o750); err != nil {
+		return err
+	}
+	for file, content := range map[string][]byte{firewallFile: r.Firewall, detectFile: r.Detect, manifestFile: text} {
+		if err := root.WriteFile(filepath.Join(name, file), content, 0o640); err != nil {
 			return err
 		}
 	}
@@ -176,7 +182,7 @@ func writeRules(dir string, r Rules) error {
 // readManifest says what rules a directory holds.
 func readManifest(dir string) (manifest, error) {
 	var m manifest
-	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	text, err := readFile(filepath.Dir(dir), filepath.Join(filepath.Base(dir), manifestFile))
 	if err != nil {
 		return m, err
 	}

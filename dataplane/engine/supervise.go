@@ -28,7 +28,7 @@ func (e *Engine) supervise(ctx context.Context) {
 			if e.state.hasInspected(p) {
 				wait = e.cfg.Backoff
 			}
-			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(paths(e.cfg.Dir).log()))
+			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(p.said()))
 			prober := e.prober.Load()
 			e.state.ended(p, why, prober != nil)
 			if prober != nil {
@@ -41,27 +41,55 @@ func (e *Engine) supervise(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
+		if isUnreachable(e.restart(ctx)) {
+			wait = min(max(2*wait, minReconnect), maxReconnect) // a connection costs nothing
+			continue
+		}
 		wait = min(2*wait, e.cfg.MaxBackoff)
-		e.restart(ctx)
 	}
 }
 
+// Waits between attempts to reach a launcher.
+const (
+	minReconnect = 50 * time.Millisecond
+	maxReconnect = time.Second
+)
+
 // restart brings the engine up, unless a Load has done so.
-func (e *Engine) restart(ctx context.Context) {
-	if e.lockRules(ctx) != nil {
-		return
+func (e *Engine) restart(ctx context.Context) error {
+	if err := e.lockRules(ctx); err != nil {
+		return err
 	}
 	defer e.unlockRules()
 	if ctx.Err() != nil || e.state.running() != nil {
-		return
+		return nil
+	}
+	err := e.bringBack(ctx)
+	if err == nil {
+		e.complaint = ""
+		return nil
+	}
+	if said := err.Error(); !isUnreachable(err) || said != e.complaint { // which may go on for hours
+		e.complaint = said
+		e.log.Error(err, "Cannot restart the engine")
+	}
+	if e.state.running() == nil {
+		e.state.down(err.Error())
+	}
+	return err
+}
+
+// bringBack starts the engine, or takes over one that the launcher has although nothing was known of it.
+func (e *Engine) bringBack(ctx context.Context) error {
+	proc, err := e.runner.claim(ctx)
+	if err != nil {
+		return err
+	}
+	if proc != nil {
+		return e.takeOver(ctx, proc)
 	}
 	e.state.restarted()
-	if err := e.bringUp(ctx); err != nil {
-		e.log.Error(err, "Cannot restart the engine")
-		if e.state.running() == nil {
-			e.state.down(err.Error())
-		}
-	}
+	return e.bringUp(ctx)
 }
 
 // probe runs the prober.
@@ -105,6 +133,9 @@ func (e *Engine) killHung(ctx context.Context) {
 
 // trimLog empties a log that has grown: each reload writes a line for each rule that uses a keyword the engine has doubts about.
 func (e *Engine) trimLog() {
+	if e.cfg.Launcher != "" {
+		return // there is no file
+	}
 	path := paths(e.cfg.Dir).log()
 	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
 		_ = os.Truncate(path, 0)

@@ -16,7 +16,7 @@ func (c Config) suricataYAML() ([]byte, error) {
 	p := paths(c.Dir)
 	s := c.common(p.rules())
 	s["af-packet"] = []any{c.afPacket(c.A, c.B, 98), c.afPacket(c.B, c.A, 97)}
-	s["unix-command"] = section{"enabled": true, "filename": p.commandSocket()}
+	s["unix-command"] = section{"enabled": true, "filename": c.commandSocket()}
 	s["outputs"] = []any{section{"eve-log": section{
 		"enabled": true,
 		// A stream: the engine never waits for it (it sends with MSG_DONTWAIT and drops an event that does not fit), and
@@ -53,7 +53,7 @@ func (c Config) common(rules string) section {
 	p := paths(c.Dir)
 	return section{
 		"suricata-version":      "8.0",
-		"default-log-dir":       c.Dir,
+		"default-log-dir":       c.engineDir(),
 		"default-rule-path":     rules,
 		"rule-files":            []any{detectFile},
 		"firewall":              section{"enabled": true, "rule-path": rules, "rule-files": []any{firewallFile}},
@@ -93,7 +93,7 @@ func (c Config) common(rules string) section {
 		"security": section{
 			"limit-noproc": true,
 			"landlock": section{
-				"enabled": true, "directories": section{"read": []any{c.Dir}, "write": []any{c.Dir}},
+				"enabled": true, "directories": section{"read": []any{c.Dir}, "write": []any{c.engineDir()}},
 			},
 		},
 	}

@@ -1,4 +1,4 @@
-package engine
+package launcher
 
 import (
 	"errors"
@@ -8,11 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropPrivileges takes from the calling thread, and so from what it starts, every capability that the engine does not need, for
-// good. The engine parses what strangers send. It needs raw sockets on its interfaces, and to reach its own directory wherever
-// that is.
-func dropPrivileges() error {
-	keep := []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_DAC_READ_SEARCH}
+// DropPrivileges takes from the calling thread, and so from what it starts, every capability but those named, for good, and the
+// ways to win new ones. The engine parses what strangers send.
+func DropPrivileges(keep ...uintptr) error {
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 		if slices.Contains(keep, c) {
 			continue

@@ -31,10 +31,14 @@ type attached struct {
 func (n *Node) interposeNew(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) map[types.NamespacedName]error {
 	failed := map[types.NamespacedName]error{}
 	for _, e := range n.adopt(ctx, p, numbers) {
-		if have, ok := n.edges[e.Pod]; ok && have.uid == e.UID {
+		target, err := n.cfg.Locate(e.Pod)
+		if have, ok := n.edges[e.Pod]; ok && have.uid == e.UID && (err != nil || have.target == target) {
 			continue
 		}
-		if err := n.interpose(ctx, e, p, numbers); err != nil {
+		if err == nil {
+			err = n.interpose(ctx, e, target, p, numbers)
+		}
+		if err != nil {
 			failed[e.Pod] = fmt.Errorf("Pod %s: %w", e.Pod, err)
 		}
 	}
@@ -46,8 +50,8 @@ func (n *Node) interposeNew(ctx context.Context, p *plan.NodePlan, numbers ledge
 func (n *Node) adopt(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) []plan.Edge {
 	var others []plan.Edge
 	for _, e := range p.Edges {
-		target, ok := n.cfg.Locate(e.Pod)
-		if have, known := n.edges[e.Pod]; known && have.uid == e.UID || !ok {
+		target, err := n.cfg.Locate(e.Pod)
+		if have, known := n.edges[e.Pod]; known && have.uid == e.UID || err != nil {
 			others = append(others, e)
 			continue
 		}
@@ -73,15 +77,11 @@ func (n *Node) addPorts(ctx context.Context, a *attached, mac net.HardwareAddr) 
 	return err
 }
 
-func (n *Node) interpose(ctx context.Context, e plan.Edge, p *plan.NodePlan, numbers ledger.Numbers) error {
-	if _, ok := n.edges[e.Pod]; ok { // a Pod of the same name was here before
+func (n *Node) interpose(ctx context.Context, e plan.Edge, target attach.Target, p *plan.NodePlan, numbers ledger.Numbers) error {
+	if _, ok := n.edges[e.Pod]; ok { // a Pod of the same name was here before, or this one in another sandbox
 		if err := n.release(ctx, e.Pod); err != nil {
 			return err
 		}
-	}
-	target, ok := n.cfg.Locate(e.Pod)
-	if !ok {
-		return errors.New("it has no network namespace on this node")
 	}
 	// What an earlier run left half done is undone: only then does the Pod surely have its interface.
 	state, _, err := n.attacher.Status(ctx, target)

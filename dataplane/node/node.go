@@ -34,8 +34,9 @@ type Config struct {
 	MTU int
 	// Engine is how the engine runs; its interfaces and directory are filled in.
 	Engine engine.Config
-	// Locate finds a Pod's network namespace and interface; false when the Pod has none (yet, or any more).
-	Locate func(pod types.NamespacedName) (attach.Target, bool)
+	// Locate finds a Pod's network namespace and interface; the error says why the Pod has none (yet, or any more). It is asked for
+	// every governed Pod at each Sync, and so should be quick.
+	Locate func(pod types.NamespacedName) (attach.Target, error)
 	// OnVerdict is told every verdict event, one at a time. It must not block for long.
 	OnVerdict func(verdict.Event)
 	// EditFlows, when set, may change what is about to be programmed. Tests use it to break the pipeline.
@@ -152,7 +153,8 @@ func (n *Node) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// Close releases every Pod, and takes the bridge, the pairs and the engine down.
+// Close releases every Pod, also those that an earlier run has interposed and no Sync has seen since, and takes the bridge, the
+// pairs and the engine down.
 func (n *Node) Close(ctx context.Context) error {
 	n.stop()
 	n.running.Wait()
@@ -162,6 +164,7 @@ func (n *Node) Close(ctx context.Context) error {
 	for pod := range n.edges {
 		errs = append(errs, n.release(ctx, pod))
 	}
+	errs = append(errs, n.releaseForgotten(ctx))
 	errs = append(errs, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), n.attacher.RemovePairs())
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -355,9 +356,12 @@ func (a *agent) end(when string) {
 	}
 }
 
-func target(order *agentOrder) func(types.NamespacedName) (attach.Target, bool) {
-	return func(pod types.NamespacedName) (attach.Target, bool) {
+func target(order *agentOrder) func(types.NamespacedName) (attach.Target, error) {
+	return func(pod types.NamespacedName) (attach.Target, error) {
 		t, ok := order.Pods[pod.String()]
-		return t, ok
+		if !ok {
+			return t, errors.New("it has no network namespace on this node")
+		}
+		return t, nil
 	}
 }

@@ -77,9 +77,12 @@ func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 	return n, nil
 }
 
-func (l *Lab) locate(pod types.NamespacedName) (attach.Target, bool) {
+func (l *Lab) locate(pod types.NamespacedName) (attach.Target, error) {
 	p, ok := l.cluster.pods[pod]
-	return attach.Target{UID: string(p.UID), Netns: l.net.PodNetns(pod.Namespace, pod.Name), Interface: "eth0"}, ok
+	if !ok {
+		return attach.Target{}, errors.New("it has no network namespace on this node")
+	}
+	return attach.Target{UID: string(p.UID), Netns: l.net.PodNetns(pod.Namespace, pod.Name), Interface: "eth0"}, nil
 }
 
 func (n *labNode) sync(ctx context.Context, s plan.Snapshot) error {

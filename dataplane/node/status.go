@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
@@ -67,6 +68,16 @@ func (t Troubles) degraded(links []string) (c metav1.Condition, enforced bool) {
 
 // Conditions gives a policy's conditions on this node: those of the compiler, and what became of it. It is pure; err is Sync's.
 func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, troubles Troubles) []metav1.Condition {
+	return r.conditions(policy, err, troubles, true)
+}
+
+// NodeConditions are Programmed, Degraded and Ready (and Stalled) as far as the node itself knows: what the compiler found in the
+// policy is left out, since whoever has seen all of the cluster's objects says that better.
+func (r *Report) NodeConditions(policy *v1alpha1.L7Policy, err error, troubles Troubles) []metav1.Condition {
+	return r.conditions(policy, err, troubles, false)
+}
+
+func (r *Report) conditions(policy *v1alpha1.L7Policy, err error, troubles Troubles, findings bool) []metav1.Condition {
 	name := policy.Namespace + "/" + policy.Name
 	set := func(kind string, ok bool, good, bad, message string) metav1.Condition {
 		c := metav1.Condition{
@@ -79,9 +90,9 @@ func (r *Report) Conditions(policy *v1alpha1.L7Policy, err error, troubles Troub
 	}
 	var all []metav1.Condition
 	var found plan.PolicyFindings
-	for _, f := range r.Findings.Policies {
-		if f.Policy.String() == name {
-			found = f
+	if f := r.Findings.For(types.NamespacedName{Namespace: policy.Namespace, Name: policy.Name}); f != nil {
+		found = *f
+		if findings {
 			all = slices.Clone(f.Conditions)
 		}
 	}

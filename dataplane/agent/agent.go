@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/node"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+)
+
+// Agent is one node's. Make it with New and let it Run once.
+type Agent struct {
+	cfg       Config
+	cluster   *cluster
+	attacher  *attach.Attacher
+	sandboxes *sandboxes
+	locator   *locator
+	counters  *counters
+	verdicts  *verdictWriter
+	metrics   *metrics
+
+	pokes chan struct{} // capacity 1
+	plane atomic.Pointer[node.Node]
+	swtch atomic.Pointer[openflow.Switch]
+	// waiting is why nothing is synced yet; empty once it is.
+	waiting atomic.Pointer[string]
+	alive   atomic.Int64 // when the loop last went around, in Unix nanoseconds
+	// reported tells that a report has been written since the start.
+	reported atomic.Bool
+
+	asked struct { // Pods that the informer does not know yet
+		sync.Mutex
+		pods map[types.UID]*corev1.Pod
+	}
+
+	syncing   sync.Mutex // one Sync at a time; guards what follows
+	completer *completer
+	began     time.Time // of the last Sync
+	heard     bool      // the informers have heard everything
+	leaving   bool      // the Engine is being deleted: nothing is synced any more
+	latest    atomic.Pointer[synced]
+	departure atomic.Pointer[departure] // nil while the agent stays
+}
+
+// synced is what the last Sync was about.
+type synced struct {
+	outcome node.Outcome
+	choice  choice
+	// policies are all that there are, in their newest version.
+	policies []v1alpha1.L7Policy
+}
+
+// New prepares an agent and touches nothing but its state directory.
+func New(cfg Config) (*Agent, error) {
+	if cfg.pace == 0 {
+		cfg.pace = defaultPace
+	}
+	c, err := newCluster(cfg.REST, cfg.Node)
+	if err != nil {
+		return nil, err
+	}
+	attacher, err := attach.New(cfg.Netns, filepath.Join(cfg.StateDir, "attach"))
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, cluster: c, attacher: attacher, completer: newCompleter(), pokes: make(chan struct{}, 1), metrics: newMetrics(),
+		verdicts: newVerdictWriter(cfg.Verdicts),
+	}
+	a.asked.pods = map[types.UID]*corev1.Pod{}
+	a.locator = newLocator(cfg.NetnsDir, func() (uint64, error) { return namespaceInode(cfg.Netns) }, attacher.Journaled)
+	if a.sandboxes, err = loadSandboxes(cfg.StateDir); err != nil {
+		cfg.Log.Error(err, "Part of what was known is lost")
+	}
+	if a.counters, err = loadCounters(cfg.StateDir); err != nil {
+		cfg.Log.Error(err, "Part of what was known is lost")
+	}
+	a.wait("it has just started")
+	a.metrics.observe(a)
+	return a, nil
+}
+
+// Run runs until ctx ends, and then leaves everything in force, for the next agent to take up. When the Engine is deleted, it puts
+// everything back first, says so, and idles until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	a.alive.Store(time.Now().UnixNano())
+	var background sync.WaitGroup
+	defer background.Wait()
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := a.serve(inner, &background); err != nil {
+		return err
+	}
+	if err := a.cluster.start(inner, a.poke); err != nil {
+		return err
+	}
+	background.Go(func() { a.becomeSynced(inner) })
+	background.Go(func() { a.counters.keep(inner) })
+	background.Go(func() { a.publish(inner) })
+	if err := watchAddresses(inner, a.cfg.Netns, a.poke); err != nil {
+		a.cfg.Log.Error(err, "The node's addresses are looked at every half a minute only")
+	}
+	background.Go(func() { a.serveCNI(inner) })
+
+	a.startPlane(ctx)
+	a.loop(ctx)
+	stop()
+	background.Wait()
+	if n := a.plane.Load(); n != nil {
+		return n.Detach()
+	}
+	return nil
+}
+
+// becomeSynced waits until the informers have heard everything.
+func (a *Agent) becomeSynced(ctx context.Context) {
+	if !a.cluster.synced(ctx) {
+		return
+	}
+	a.syncing.Lock()
+	a.heard = true
+	a.syncing.Unlock()
+	a.cfg.Log.Info("Heard everything from the API server")
+	a.poke()
+}
+
+// startPlane brings the data plane up, however long the switch and the engine take to come. What an earlier agent has left in
+// force stays so meanwhile.
+func (a *Agent) startPlane(ctx context.Context) {
+	for told := ""; ctx.Err() == nil; {
+		a.alive.Store(time.Now().UnixNano())
+		if a.deleted(ctx) {
+			return // there is nothing to bring up any more; the loop takes away what an earlier agent has left
+		}
+		err := a.tryPlane(ctx)
+		if err == nil {
+			a.poke()
+			return
+		}
+		if a.wait(err.Error()); err.Error() != told {
+			told = err.Error()
+			a.cfg.Log.Error(err, "The data plane does not start yet")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(attemptEvery):
+		}
+	}
+}
+
+func (a *Agent) tryPlane(ctx context.Context) error {
+	bridge, err := a.cfg.Switch(ctx)
+	if err != nil {
+		return err
+	}
+	a.swtch.Store(&bridge)
+	n, err := node.Start(ctx, node.Config{
+		Name: a.cfg.Node, Netns: a.cfg.Netns, StateDir: a.cfg.StateDir, Switch: bridge, MTU: a.cfg.MTU, Engine: a.cfg.Engine,
+		Locate: a.locator.locate, OnVerdict: a.onVerdict, Log: a.cfg.Log.WithName("node"),
+	})
+	if err != nil {
+		return err
+	}
+	a.plane.Store(n)
+	return nil
+}
+
+// poke asks for a Sync soon.
+func (a *Agent) poke() {
+	select {
+	case a.pokes <- struct{}{}:
+	default:
+	}
+}
+
+// wait notes what has to come before anything is synced.
+func (a *Agent) wait(why string) { a.waiting.Store(&why) }
+
+var errNotYet = errors.New("nothing is put in force yet")
+
+// ready says why the agent does not do its work yet; nil when it does.
+func (a *Agent) ready() error {
+	if why := *a.waiting.Load(); why != "" {
+		return fmt.Errorf("%w: %s", errNotYet, why)
+	}
+	if !a.reported.Load() {
+		return errors.New("the first report is not written yet")
+	}
+	return nil
+}

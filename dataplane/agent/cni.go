@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/cni"
+	"github.com/meerkat-dev/meerkat/dataplane/cni/closed"
+)
+
+// informerLag is how long a Pod that starts may be unknown to the informer before the API server itself is asked.
+const informerLag = 300 * time.Millisecond
+
+// handler answers the CNI plugin.
+type handler struct{ a *Agent }
+
+var _ cni.Handler = handler{}
+
+// Add returns once the Pod is interposed and its flows are in force, if any policy selects it.
+func (h handler) Add(ctx context.Context, r cni.Request) (cni.Reply, error) {
+	a := h.a
+	if err := a.undecided(); err != nil {
+		return cni.Reply{}, err
+	}
+	pod, err := a.findPod(ctx, r)
+	if err != nil {
+		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
+	}
+	if pod.Spec.HostNetwork {
+		return cni.Reply{Decision: cni.NotGoverned}, nil
+	}
+	if _, err := a.sandboxes.add(r, pod.UID); err != nil {
+		a.cfg.Log.Error(err, "A Pod's network namespace will be looked for by its address", "pod", r.Pod())
+	}
+	selecting, err := a.selecting(ctx, pod)
+	if err != nil {
+		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
+	}
+	if len(selecting) == 0 {
+		a.poke() // an earlier sandbox of the Pod may still be in force
+		return cni.Reply{Decision: cni.NotGoverned}, nil
+	}
+	began := time.Now()
+	s, err := a.syncSince(ctx, began)
+	if s == nil {
+		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
+	}
+	return s.reply(types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, string(pod.UID), selecting), nil
+}
+
+// reply says what a Sync has made of a Pod that policies select.
+func (s *synced) reply(pod types.NamespacedName, uid string, selecting []*v1alpha1.L7Policy) cni.Reply {
+	err := s.outcome.Err
+	if r := s.outcome.Report; err == nil && r != nil {
+		err = r.Failed[pod]
+		for _, e := range r.Plan.Edges {
+			if e.Pod == pod && e.UID == uid && err == nil {
+				return cni.Reply{Decision: cni.Governed}
+			}
+		}
+	}
+	if err == nil {
+		err = errors.New("its policies are new, and who their peers are is not known yet")
+	}
+	later := cni.Reply{Decision: cni.Later, Reason: err.Error()}
+	for _, p := range selecting {
+		if closed.Holds(p) {
+			later.Decision = cni.Wait
+			later.Reason = fmt.Sprintf("the policy %s/%s has failurePolicy Closed and cannot be put in force yet: %s", p.Namespace, p.Name, err)
+		}
+	}
+	return later
+}
+
+// undecided says why no Pod can be decided on; nil when they can.
+func (a *Agent) undecided() error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
+	switch {
+	case a.leaving:
+		return fmt.Errorf("%w: Meerkat is leaving this node", cni.ErrUndecided)
+	case !a.heard || a.plane.Load() == nil || a.latest.Load() == nil:
+		return fmt.Errorf("%w: %s", cni.ErrUndecided, *a.waiting.Load())
+	}
+	return nil
+}
+
+// findPod gives the Pod of a sandbox: from the informer, which may be told of it in a moment, else from the API server itself.
+func (a *Agent) findPod(ctx context.Context, r cni.Request) (*corev1.Pod, error) {
+	key := client.ObjectKey{Namespace: r.Namespace, Name: r.Name}
+	is := func(p *corev1.Pod) bool { return r.UID == "" || string(p.UID) == r.UID }
+	for until := time.Now().Add(informerLag); time.Now().Before(until); {
+		var p corev1.Pod
+		if err := a.cluster.cache.Get(ctx, key, &p); err == nil && is(&p) {
+			return &p, nil
+		}
+		a.idle(ctx, 10*time.Millisecond)
+	}
+	var p corev1.Pod
+	err := a.cluster.client.Get(ctx, key, &p)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && !is(&p):
+		return nil, errors.New("the API server does not know this Pod any more")
+	case err != nil:
+		return nil, fmt.Errorf("the API server cannot be asked for the Pod: %w", err)
+	}
+	slim, _ := slimPod(&p) // of a Pod
+	pod := slim.(*corev1.Pod)
+	a.asked.Lock()
+	a.asked.pods[pod.UID] = pod
+	a.asked.Unlock()
+	return pod, nil
+}
+
+// selecting gives the policies that select a Pod.
+func (a *Agent) selecting(ctx context.Context, pod *corev1.Pod) ([]*v1alpha1.L7Policy, error) {
+	var all v1alpha1.L7PolicyList
+	if err := a.cluster.cache.List(ctx, &all, client.InNamespace(pod.Namespace)); err != nil {
+		return nil, err
+	}
+	var selecting []*v1alpha1.L7Policy
+	for i := range all.Items {
+		selector, err := metav1.LabelSelectorAsSelector(&all.Items[i].Spec.PodSelector)
+		if err == nil && selector.Matches(labels.Set(pod.Labels)) {
+			selecting = append(selecting, &all.Items[i])
+		}
+	}
+	return selecting, nil
+}
+
+// Del gives the original interface back, or removes what is left of it.
+func (h handler) Del(ctx context.Context, r cni.Request) error {
+	a := h.a
+	ended, ours := a.sandboxes.end(r)
+	if ours {
+		a.asked.Lock()
+		delete(a.asked.pods, ended.UID)
+		a.asked.Unlock()
+	}
+	if n := a.plane.Load(); n != nil && r.UID != "" {
+		if err := n.Forget(ctx, r.UID, runPath(r.Netns)); err != nil {
+			return err
+		}
+	}
+	a.poke()
+	return cni.Leftovers(ctx, a.attacher, r)
+}
+
+// Check says what is wrong with the Pod's interface.
+func (h handler) Check(ctx context.Context, r cni.Request) error {
+	if r.UID == "" || r.Netns == "" {
+		return nil
+	}
+	state, _, err := h.a.attacher.Status(ctx, attach.Target{UID: r.UID, Netns: runPath(r.Netns), Interface: r.Interface})
+	if err != nil {
+		return err
+	}
+	if state == attach.Unfinished {
+		return errors.New("its interface is half way behind the bridge")
+	}
+	return nil
+}
+
+// serveCNI serves the plugin, and installs it once it is served.
+func (a *Agent) serveCNI(ctx context.Context) {
+	if a.cfg.CNI == nil {
+		return
+	}
+	server := &cni.Server{Socket: a.cfg.CNI.Socket, Handler: handler{a}, Log: a.cfg.Log.WithName("cni")}
+	for ctx.Err() == nil {
+		if err := server.Serve(ctx); err != nil {
+			a.cfg.Log.Error(err, "The CNI plugin is not served")
+		}
+		a.idle(ctx, attemptEvery)
+	}
+}
+
+// uninstallCNI takes the plugin and its entry away.
+func (a *Agent) uninstallCNI() error { return nil }
+
+// afterSync writes down what the CNI plugin needs when the agent is away, and forgets policies that are gone.
+func (a *Agent) afterSync(_ context.Context, s *synced) {
+	exists := make(map[string]bool, len(s.policies))
+	pointers := make([]*v1alpha1.L7Policy, len(s.policies))
+	for i := range s.policies {
+		exists[s.policies[i].Namespace+"/"+s.policies[i].Name] = true
+		pointers[i] = &s.policies[i]
+	}
+	a.counters.forget(exists)
+	a.metrics.forget(exists)
+	if a.cfg.CNI == nil {
+		return
+	}
+	if err := cni.WriteSelectors(a.cfg.CNI.StateDir, closed.Selectors(pointers)); err != nil {
+		a.cfg.Log.Error(err, "The CNI plugin will not know which Pods to hold back while the agent is away")
+	}
+}

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+)
+
+// Config says how an agent runs. Node, REST, StateDir, NetnsDir, Switch and MTU are required.
+type Config struct {
+	// Node is the name of the agent's Node object.
+	Node string
+	// Version is the agent's own, for the report.
+	Version string
+	// REST is how the API server is reached.
+	REST *rest.Config
+	// Netns is the path of the network namespace of the node's interfaces; "" is this process's own.
+	Netns string
+	// StateDir keeps what must survive a restart of the agent and not of the machine: /run/meerkat/node.
+	StateDir string
+	// NetnsDir is where the Pods' network namespaces have names: /run/netns.
+	NetnsDir string
+	// MTU is the largest of the Pods' interfaces, in bytes.
+	MTU int
+	// Switch finds the node's Open vSwitch. It is called again after an error, until one is there.
+	Switch func(ctx context.Context) (openflow.Switch, error)
+	// Engine is how the engine runs; see node.Config.
+	Engine engine.Config
+	// CNI is about the chained CNI plugin; nil runs without one.
+	CNI *CNI
+	// MetricsAddress and HealthAddress are where /metrics, and /healthz and /readyz, are served; "" is nowhere.
+	MetricsAddress, HealthAddress string
+	// Verdicts gets a line of JSON for each verdict event; nil drops them.
+	Verdicts io.Writer
+	Log      logr.Logger
+
+	// pace is the least time between two Syncs that events ask for; 0 stands for defaultPace.
+	pace time.Duration
+}
+
+// CNI is about the chained CNI plugin.
+type CNI struct {
+	// Socket is where the agent serves the plugin.
+	Socket string
+	// StateDir keeps what the plugin reads when the agent does not answer, and survives a restart of the machine.
+	StateDir string
+	// RunDir keeps the plugin's credentials.
+	RunDir string
+	// ConfDir and BinDir are the node's directories of CNI configuration and plugins, as the agent sees them.
+	ConfDir, BinDir string
+	// HostBinDir is BinDir as the node sees it.
+	HostBinDir string
+	// Plugin is the path of the plugin to install.
+	Plugin string
+	// Disabled takes the plugin and its entry away instead, should they be there. The agent serves the plugin nevertheless.
+	Disabled bool
+}
+
+const (
+	// defaultPace bounds Syncs to ten a second.
+	defaultPace = 100 * time.Millisecond
+	// retryFirst and retryMost bound the pause after a Sync that failed.
+	retryFirst, retryMost = 500 * time.Millisecond, 10 * time.Second
+	// refreshEvery is how often a Sync is asked for without any event.
+	refreshEvery = 30 * time.Second
+	// attemptEvery is the pause between two attempts to reach what the data plane needs: the switch, the engine.
+	attemptEvery = time.Second
+)

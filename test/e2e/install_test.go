@@ -45,7 +45,9 @@ func (w *world) asFound(t *testing.T) {
 
 // uninstall deletes the Engine and then the rest, and looks for what is left.
 func uninstall(t *testing.T, w *world) {
-	w.Apply(t, storefront) // Pods are behind the bridge when it goes
+	if _, err := w.Try(t.Context(), storefront, "apply", "-f", "-"); err != nil { // Pods are behind the bridge when Meerkat goes
+		t.Fatal(err)
+	}
 	w.ready(t, "storefront")
 	w.Kubectl(t, "delete", "engine", "default", "--timeout=120s")
 	w.asFound(t)

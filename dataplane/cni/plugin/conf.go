@@ -43,7 +43,8 @@ type call struct {
 	prevResult json.RawMessage
 }
 
-// parse reads an invocation. What the runtime may leave out is left empty.
+// parse reads an invocation. What the runtime may leave out is left empty. With an error about the previous result alone comes
+// all the rest.
 func parse(args *skel.CmdArgs) (*call, error) {
 	var stdin struct {
 		Conf
@@ -67,7 +68,7 @@ func parse(args *skel.CmdArgs) (*call, error) {
 	}
 	result, err := decodeResult(stdin.CNIVersion, c.prevResult)
 	if err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, Name+" cannot read the result of the plugins before it: "+err.Error(), "")
+		return c, types.NewError(types.ErrDecodingFailure, Name+" cannot read the result of the plugins before it: "+err.Error(), "")
 	}
 	c.learn(result)
 	return c, nil

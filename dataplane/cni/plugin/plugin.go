@@ -73,8 +73,8 @@ const cleanTimeout = 15 * time.Second
 // the agent finds at its next start.
 func (p Plugin) Del(args *skel.CmdArgs) error {
 	c, err := parse(args)
-	if err != nil {
-		return p.note("", err)
+	if c == nil {
+		return p.note("sandbox "+args.ContainerID, err)
 	}
 	if !c.isPod() {
 		return nil
@@ -82,15 +82,15 @@ func (p Plugin) Del(args *skel.CmdArgs) error {
 	if (cni.Client{Socket: c.conf.Socket}).Del(context.Background(), c.pod) == nil {
 		return nil
 	}
-	return p.note(c.pod.Pod(), c.onAttacher(func(ctx context.Context, a *attach.Attacher) error {
+	return p.note("Pod "+c.pod.Pod(), c.onAttacher(func(ctx context.Context, a *attach.Attacher) error {
 		return cni.Leftovers(ctx, a, c.pod)
 	}))
 }
 
 // note tells of an error that must not fail the command.
-func (p Plugin) note(pod string, err error) error {
+func (p Plugin) note(what string, err error) error {
 	if err != nil {
-		fmt.Fprintf(p.Err, "%s: Pod %s is not quite cleaned up, the agent will do it: %v\n", Name, pod, err)
+		fmt.Fprintf(p.Err, "%s: %s is not quite cleaned up, the agent will do it: %v\n", Name, what, err)
 	}
 	return nil
 }

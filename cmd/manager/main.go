@@ -16,7 +16,7 @@ import (
 )
 
 // version is stamped by the Makefile. The images that nodes run have it as their tag, unless they are named.
-var version = "development"
+var version = "dev"
 
 func main() {
 	os.Exit(run())

@@ -14,10 +14,13 @@ TESTFLAGS ?=
 FUZZTIME ?= 30s
 BENCHFLAGS ?=
 NODES ?= 2
+VERSION ?= dev
+IMAGES ?= meerkat-dev
 E2EFLAGS ?=
 
 # Tools are built from the exact versions of their go.mod, and carry the version in their name: a new version is a new file.
 CONTROLLER_GEN := bin/controller-gen-$(shell awk '$$1 == "sigs.k8s.io/controller-tools" { print $$2 }' hack/tools/go.mod)
+KUSTOMIZE := bin/kustomize-$(shell awk '$$1 == "sigs.k8s.io/kustomize/kustomize/v5" && $$2 ~ /^v/ { print $$2 }' hack/tools/kustomize/go.mod)
 GOLANGCI_LINT := bin/golangci-lint-$(shell awk '$$1 == "github.com/golangci/golangci-lint/v2" { print $$2 }' hack/tools/golangci-lint/go.mod)
 
 say = @printf '==> %s\n'
@@ -43,14 +46,21 @@ build: bin ## Build the programs into bin/.
 	@go build -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: manifests ## Regenerate everything that is generated: deep copies and the CRD.
+generate: manifests build-installer ## Regenerate everything that is generated: deep copies, kinds, roles, dist/install.yaml.
 	$(say) 'generating deep copies'
 	@hack/generate.sh object $(CONTROLLER_GEN) api/v1alpha1
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Regenerate the CRD from the API's types.
-	$(say) 'generating the CRD'
+manifests: $(CONTROLLER_GEN) ## Regenerate the kinds from the API's types, and the manager's roles from its controllers.
+	$(say) 'generating kinds and roles'
 	@hack/generate.sh crd $(CONTROLLER_GEN) config/crd/bases
+	@hack/generate.sh rbac $(CONTROLLER_GEN) config/rbac
+
+.PHONY: build-installer
+build-installer: manifests $(KUSTOMIZE) ## Write dist/install.yaml, all that is installed in one file.
+	$(say) 'writing dist/install.yaml'
+	@mkdir -p dist
+	@hack/generate.sh installer $(KUSTOMIZE) dist
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code.
@@ -79,9 +89,9 @@ vet:
 	@go vet $(PACKAGES)
 
 .PHONY: check-generated
-check-generated: $(CONTROLLER_GEN) ## Check that generated files are current.
+check-generated: $(CONTROLLER_GEN) $(KUSTOMIZE) ## Check that generated files are current.
 	$(say) 'checking generated files'
-	@hack/check-generated.sh $(CONTROLLER_GEN)
+	@hack/check-generated.sh $(CONTROLLER_GEN) $(KUSTOMIZE)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint Go code and shell scripts.
@@ -121,6 +131,22 @@ cluster-down: ## Stop the cluster, and remove all that it left.
 e2e: ## Install Meerkat into a real cluster of this machine, test it and remove it (E2EFLAGS='-run TestMeerkat/Install').
 	@hack/e2e.sh $(E2EFLAGS)
 
+.PHONY: install
+install: $(KUSTOMIZE) ## Install the kinds into the cluster of the kubeconfig, without a manager.
+	@hack/deploy.sh install $(KUSTOMIZE)
+
+.PHONY: uninstall
+uninstall: $(KUSTOMIZE) ## Remove the kinds, with all objects of them.
+	@hack/deploy.sh uninstall $(KUSTOMIZE)
+
+.PHONY: deploy
+deploy: $(KUSTOMIZE) ## Install Meerkat into the cluster of the kubeconfig (VERSION=v0.1.0 IMAGES=registry.example/meerkat).
+	@IMAGES=$(IMAGES) hack/deploy.sh deploy $(KUSTOMIZE) $(VERSION)
+
+.PHONY: undeploy
+undeploy: $(KUSTOMIZE) ## Put every node back as it was found, and remove Meerkat from the cluster.
+	@IMAGES=$(IMAGES) hack/deploy.sh undeploy $(KUSTOMIZE) $(VERSION)
+
 ##@ Keep house
 
 .PHONY: install-deps
@@ -138,6 +164,11 @@ $(CONTROLLER_GEN): hack/tools/go.mod hack/tools/go.sum | bin
 	$(say) 'building $@ (half a minute the first time)'
 	@rm -f bin/controller-gen*
 	@cd hack/tools && go build -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(KUSTOMIZE): hack/tools/kustomize/go.mod hack/tools/kustomize/go.sum | bin
+	$(say) 'building $@ (half a minute the first time)'
+	@rm -f bin/kustomize*
+	@cd hack/tools/kustomize && go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5
 
 $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum | bin
 	$(say) 'building $@ (some minutes the first time)'

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # Fails when a generated file is not what its source gives now.
 #
-#   hack/check-generated.sh CONTROLLER-GEN
+#   hack/check-generated.sh CONTROLLER-GEN KUSTOMIZE
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-[ $# = 1 ] || { echo "usage: hack/check-generated.sh CONTROLLER-GEN" >&2; exit 2; }
+[ $# = 2 ] || { echo "usage: hack/check-generated.sh CONTROLLER-GEN KUSTOMIZE" >&2; exit 2; }
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 hack/generate.sh object "$1" "$fresh/object"
 hack/generate.sh crd "$1" "$fresh/crd"
+hack/generate.sh rbac "$1" "$fresh/rbac"
+mkdir "$fresh/dist"
+hack/generate.sh installer "$2" "$fresh/dist"
 
 stale=0
 diff -u api/v1alpha1/zz_generated.deepcopy.go "$fresh/object/zz_generated.deepcopy.go" || stale=1
 diff -ru config/crd/bases "$fresh/crd" || stale=1
+diff -u config/rbac/role.yaml "$fresh/rbac/role.yaml" || stale=1
+diff -u dist/install.yaml "$fresh/dist/install.yaml" || stale=1
 if [ $stale = 1 ]; then
   echo "Generated files are not current: run 'make generate' and commit what it changes." >&2
   exit 1

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/cni/conflist"
 	"github.com/meerkat-dev/meerkat/dataplane/node"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 )
@@ -37,6 +38,9 @@ type Agent struct {
 	alive   atomic.Int64 // when the loop last went around, in Unix nanoseconds
 	// reported tells that a report has been written since the start.
 	reported atomic.Bool
+
+	installer *conflist.Installer // nil without CNI
+	files     sync.Mutex          // of the CNI plugin
 
 	asked struct { // Pods that the informer does not know yet
 		sync.Mutex
@@ -69,7 +73,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	attacher, err := attach.New(cfg.Netns, filepath.Join(cfg.StateDir, "attach"))
+	attacher, err := attach.New(cfg.Netns, attachDir(cfg.StateDir))
 	if err != nil {
 		return nil, err
 	}
@@ -85,10 +89,16 @@ func New(cfg Config) (*Agent, error) {
 	if a.counters, err = loadCounters(cfg.StateDir); err != nil {
 		cfg.Log.Error(err, "Part of what was known is lost")
 	}
+	if a.installer, err = newInstaller(cfg); err != nil {
+		return nil, err
+	}
 	a.wait("it has just started")
 	a.metrics.observe(a)
 	return a, nil
 }
+
+// attachDir is where package node has the journals of interposed Pods.
+func attachDir(stateDir string) string { return filepath.Join(stateDir, "attach") }
 
 // Run runs until ctx ends, and then leaves everything in force, for the next agent to take up. When the Engine is deleted, it puts
 // everything back first, says so, and idles until ctx ends.

@@ -171,38 +171,3 @@ func (h handler) Check(ctx context.Context, r cni.Request) error {
 	}
 	return nil
 }
-
-// serveCNI serves the plugin, and installs it once it is served.
-func (a *Agent) serveCNI(ctx context.Context) {
-	if a.cfg.CNI == nil {
-		return
-	}
-	server := &cni.Server{Socket: a.cfg.CNI.Socket, Handler: handler{a}, Log: a.cfg.Log.WithName("cni")}
-	for ctx.Err() == nil {
-		if err := server.Serve(ctx); err != nil {
-			a.cfg.Log.Error(err, "The CNI plugin is not served")
-		}
-		a.idle(ctx, attemptEvery)
-	}
-}
-
-// uninstallCNI takes the plugin and its entry away.
-func (a *Agent) uninstallCNI() error { return nil }
-
-// afterSync writes down what the CNI plugin needs when the agent is away, and forgets policies that are gone.
-func (a *Agent) afterSync(_ context.Context, s *synced) {
-	exists := make(map[string]bool, len(s.policies))
-	pointers := make([]*v1alpha1.L7Policy, len(s.policies))
-	for i := range s.policies {
-		exists[s.policies[i].Namespace+"/"+s.policies[i].Name] = true
-		pointers[i] = &s.policies[i]
-	}
-	a.counters.forget(exists)
-	a.metrics.forget(exists)
-	if a.cfg.CNI == nil {
-		return
-	}
-	if err := cni.WriteSelectors(a.cfg.CNI.StateDir, closed.Selectors(pointers)); err != nil {
-		a.cfg.Log.Error(err, "The CNI plugin will not know which Pods to hold back while the agent is away")
-	}
-}

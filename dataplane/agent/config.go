@@ -54,10 +54,10 @@ type CNI struct {
 	RunDir string
 	// ConfDir and BinDir are the node's directories of CNI configuration and plugins, as the agent sees them.
 	ConfDir, BinDir string
-	// HostBinDir is BinDir as the node sees it.
-	HostBinDir string
 	// Plugin is the path of the plugin to install.
 	Plugin string
+	// Namespace is Meerkat's own, whose Pods never wait for Meerkat.
+	Namespace string
 	// Disabled takes the plugin and its entry away instead, should they be there. The agent serves the plugin nevertheless.
 	Disabled bool
 }

@@ -77,7 +77,7 @@ func (a *Agent) idle(ctx context.Context, d time.Duration) {
 // putBack is one attempt. The conflist comes first, so that no new Pod waits for an agent that is leaving; then Pods, bridge and
 // engine; then files.
 func (a *Agent) putBack(ctx context.Context) error {
-	if err := a.uninstallCNI(); err != nil {
+	if err := a.uninstallCNI(ctx); err != nil {
 		return err
 	}
 	if n := a.plane.Swap(nil); n != nil {
@@ -112,6 +112,9 @@ func (a *Agent) interposedAny() bool {
 // removeFiles empties the directories that are the agent's alone.
 func (a *Agent) removeFiles() error {
 	a.counters.stop()
+	a.sandboxes.stop()
+	a.files.Lock()
+	defer a.files.Unlock()
 	errs := []error{emptyDir(a.cfg.StateDir)}
 	if a.cfg.CNI != nil {
 		errs = append(errs, cni.RemoveFiles(a.cfg.CNI.StateDir), cni.RemoveFiles(a.cfg.CNI.RunDir), emptyDir(a.cfg.CNI.StateDir))

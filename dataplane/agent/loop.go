@@ -103,10 +103,8 @@ func (s *synced) err() error {
 func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	n := a.plane.Load()
 	switch {
-	case a.leaving:
+	case a.leaving, n == nil: // startPlane has said why
 		return nil, errNotYet
-	case n == nil:
-		return nil, errNotYet // startPlane has said why
 	case !a.heard:
 		a.wait("the API server has not told everything yet: what was in force before stays")
 		return nil, errNotYet
@@ -115,6 +113,7 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.note(s.policies)
 	if s.choice.hold {
 		a.wait("the peers of some policies are not known yet: what was in force before stays, for at most 5 s")
 		a.began = time.Now()
@@ -129,8 +128,18 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	if err := s.err(); err != nil {
 		a.cfg.Log.Error(err, "Not everything is in force")
 	}
-	a.afterSync(ctx, s)
 	return s, s.err()
+}
+
+// note writes down what is needed when the agent is away, and forgets policies that are gone.
+func (a *Agent) note(policies []v1alpha1.L7Policy) {
+	exists := make(map[string]bool, len(policies))
+	for i := range policies {
+		exists[policies[i].Namespace+"/"+policies[i].Name] = true
+	}
+	a.counters.forget(exists)
+	a.metrics.forget(exists)
+	a.noteSelectors(policies)
 }
 
 // snapshot puts together what is known now.

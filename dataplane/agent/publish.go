@@ -3,9 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
-	"reflect"
+	"maps"
+	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -61,7 +63,7 @@ func (a *Agent) publish(ctx context.Context) {
 	p := &publisher{agent: a, began: time.Now()}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for told := ""; ; {
+	for said := ""; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -73,9 +75,9 @@ func (a *Agent) publish(ctx context.Context) {
 		err := p.look(ctx)
 		switch {
 		case err == nil:
-			told = ""
-		case ctx.Err() == nil && err.Error() != told:
-			told = err.Error()
+			said = ""
+		case ctx.Err() == nil && err.Error() != said:
+			said = err.Error()
 			a.cfg.Log.Error(err, "The report is not written")
 		}
 	}
@@ -88,18 +90,24 @@ func (p *publisher) look(ctx context.Context) error {
 	if g.last == nil && g.leaving == nil && time.Since(p.began) < startQuietly {
 		return nil
 	}
-	if reflect.DeepEqual(g, p.seen) && time.Since(p.wrote) < heartbeat {
+	beat := time.Since(p.wrote) >= heartbeat
+	if g.same(p.seen) && !beat {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	p.wrote = time.Now() // also when it fails: not more often than that
 	if err := p.prepare(ctx); err != nil {
+		p.wrote = time.Now() // not more often than that either
 		return err
 	}
 	f := a.facts(g)
 	f.before = p.before
 	status := report(f)
+	if told(status, p.before) && !beat && a.reported.Load() {
+		p.seen = g
+		return nil
+	}
+	p.wrote = time.Now()
 	if err := p.write(ctx, &status); err != nil {
 		p.owned = p.owned && !apierrors.IsNotFound(err)
 		return err
@@ -107,6 +115,19 @@ func (p *publisher) look(ctx context.Context) error {
 	p.before, p.seen = status, g
 	a.reported.Store(g.last != nil)
 	return nil
+}
+
+// same tells whether nothing has changed since; what is behind a pointer is never changed.
+func (g glance) same(before glance) bool {
+	return g.last == before.last && g.outcome == before.outcome && g.waiting == before.waiting && g.leaving == before.leaving &&
+		g.troubles == before.troubles && g.health == before.health && g.restarts == before.restarts && g.rules == before.rules &&
+		slices.Equal(g.links, before.links) && maps.Equal(g.counts, before.counts)
+}
+
+// told tells whether a report says nothing that the one before did not.
+func told(status, before v1alpha1.NodeInspectionStatus) bool {
+	status.Reported = before.Reported
+	return equality.Semantic.DeepEqual(status, before)
 }
 
 // glance looks at everything that a report is made of.

@@ -38,8 +38,9 @@ type sandbox struct {
 type sandboxes struct {
 	path string
 
-	mu    sync.Mutex
-	byUID map[types.UID]sandbox
+	mu      sync.Mutex
+	byUID   map[types.UID]sandbox
+	stopped bool // the file is not to come back
 }
 
 const sandboxesFile = "sandboxes.json"
@@ -114,8 +115,18 @@ func (s *sandboxes) present(keep func(types.UID) bool) map[types.UID]sandbox {
 	return maps.Clone(s.byUID)
 }
 
+// stop writes nothing any more.
+func (s *sandboxes) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
+
 // save writes the file; mu is held.
 func (s *sandboxes) save() error {
+	if s.stopped {
+		return nil
+	}
 	text, err := json.Marshal(s.byUID)
 	if err != nil {
 		return err

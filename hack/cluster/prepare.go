@@ -30,7 +30,7 @@ func prepare(dir string, config machineConfig) error {
 	}
 	m := &mounter{}
 	m.mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
-	m.mount(dir, dir, "", syscall.MS_BIND, "") // stays writable
+	keep := m.open(append([]string{dir}, config.Keep...))
 	m.mount("proc", "/proc", "proc", 0, "")
 	m.ownSys(dir)
 	m.mount("tmpfs", "/run", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755")
@@ -40,6 +40,7 @@ func prepare(dir string, config machineConfig) error {
 		m.tunables(dir)
 	}
 	m.mkdir("/run/netns", "/run/lock")
+	m.restore(keep)
 	m.mount("", "/", "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
 	m.mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, "") // containers see mounts that come later, such as Pods' network namespaces
 	if m.err != nil {
@@ -71,6 +72,26 @@ func (m *mounter) mkdir(dirs ...string) {
 		if m.err == nil {
 			m.err = os.MkdirAll(dir, 0o755)
 		}
+	}
+}
+
+// open holds directories, so that they can be shown again at their places when those are covered.
+func (m *mounter) open(dirs []string) map[string]*os.File {
+	all := map[string]*os.File{}
+	for _, dir := range dirs {
+		if m.err == nil {
+			all[dir], m.err = os.Open(dir)
+		}
+	}
+	return all
+}
+
+// restore shows directories that were opened at their old places, writable.
+func (m *mounter) restore(dirs map[string]*os.File) {
+	for dir, file := range dirs {
+		m.mkdir(dir)
+		m.mount(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), dir, "", syscall.MS_BIND, "")
+		_ = file.Close()
 	}
 }
 

@@ -86,7 +86,7 @@ func (c *cluster) start(ctx context.Context, nodes int, bin, pause string) error
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	control, err := c.startMachine(ctx, controlPlane, machineConfig{Hostname: controlPlane, Forward: controlAddress + ":6443"}, file)
+	control, err := c.startMachine(ctx, controlPlane, machineConfig{Hostname: controlPlane, Keep: []string{bin, c.pki("")}, Forward: controlAddress + ":6443"}, file)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (c *cluster) startNode(ctx context.Context, control, i int, bin string) (in
 	if err != nil {
 		return 0, err
 	}
-	pid, err := c.startMachine(ctx, name, machineConfig{Hostname: name, Node: true})
+	pid, err := c.startMachine(ctx, name, machineConfig{Hostname: name, Keep: []string{bin, c.pki("")}, Node: true})
 	if err != nil {
 		return 0, err
 	}

@@ -106,3 +106,32 @@ func (x *index) slicePods(key string) *podSelection {
 	}
 	return &podSelection{}
 }
+
+// PeerOf returns what an AddressSlice tells of a Pod that its selector selects: addresses in canonical form, and named ports. It
+// returns false for a Pod that has no address yet or whose containers have all ended for good: such a Pod is in no slice.
+func PeerOf(object *corev1.Pod) (v1alpha1.PeerAddresses, bool) {
+	addresses := podAddresses(object)
+	if len(addresses) == 0 {
+		return v1alpha1.PeerAddresses{}, false
+	}
+	peer := v1alpha1.PeerAddresses{Namespace: object.Namespace, Name: object.Name}
+	for _, c := range containerPorts(object) {
+		port := v1alpha1.PeerPort{Name: c.name, Protocol: corev1.Protocol(protocolName(c.protocol)), Port: int32(c.number)}
+		if c.name != "" && len(peer.Ports) < maxPeerPorts && !slices.Contains(peer.Ports, port) {
+			peer.Ports = append(peer.Ports, port)
+		}
+	}
+	if object.Spec.HostNetwork {
+		return peer, true
+	}
+	for _, a := range addresses[:min(len(addresses), maxPeerAddresses)] {
+		peer.Addresses = append(peer.Addresses, a.String())
+	}
+	return peer, true
+}
+
+// What an AddressSlice holds of a Pod at most. See v1alpha1.PeerAddresses.
+const (
+	maxPeerAddresses = 16
+	maxPeerPorts     = 256
+)

@@ -98,28 +98,16 @@ func selectedBy(s *plan.Snapshot, by v1alpha1.PeerSelector) []v1alpha1.PeerAddre
 		p := &s.Pods[i]
 		namespace := slices.IndexFunc(s.Namespaces, func(n corev1.Namespace) bool { return n.Name == p.Namespace })
 		switch {
-		case p.Status.Phase == corev1.PodSucceeded:
 		case by.PodSelector != nil && !matches(by.PodSelector, p.Labels):
 		case by.NamespaceSelector == nil && by.Namespace != p.Namespace:
 		case by.NamespaceSelector != nil && !matches(by.NamespaceSelector, s.Namespaces[namespace].Labels):
 		default:
-			found = append(found, peerOf(p))
+			if peer, lives := plan.PeerOf(p); lives {
+				found = append(found, peer)
+			}
 		}
 	}
 	return found
-}
-
-func peerOf(p *corev1.Pod) v1alpha1.PeerAddresses {
-	peer := v1alpha1.PeerAddresses{Namespace: p.Namespace, Name: p.Name}
-	for _, ip := range p.Status.PodIPs {
-		if !p.Spec.HostNetwork {
-			peer.Addresses = append(peer.Addresses, ip.IP)
-		}
-	}
-	for _, port := range p.Spec.Containers[0].Ports {
-		peer.Ports = append(peer.Ports, v1alpha1.PeerPort{Name: port.Name, Protocol: port.Protocol, Port: port.ContainerPort})
-	}
-	return peer
 }
 
 func TestSelectorKey(t *testing.T) {

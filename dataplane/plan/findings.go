@@ -22,6 +22,8 @@ type PolicyFindings struct {
 	Pods int `json:"pods"`
 	// LocalPods counts those of them that are on the snapshot's node.
 	LocalPods int `json:"localPods"`
+	// Nodes names the nodes, sorted, that have Pods which the policy selects. Only Check fills it.
+	Nodes []string `json:"nodes,omitempty"`
 }
 
 // ConditionShadowed is the type of the condition that says that a rule with l7 has no effect, since another rule allows the

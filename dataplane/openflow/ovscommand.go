@@ -87,7 +87,19 @@ func (s *OVS) vsctl(ctx context.Context, args ...string) (string, error) {
 }
 
 func (s *OVS) appctl(ctx context.Context, args ...string) (string, error) {
-	return s.run(ctx, "", "ovs-appctl", append([]string{"--target=ovs-vswitchd"}, args...)...)
+	return s.run(ctx, "", "ovs-appctl", append([]string{"--target=" + s.controlSocket()}, args...)...)
+}
+
+// controlSocket is where ovs-vswitchd takes commands. ovs-appctl would find it by the program's name, but takes the pid file for a
+// stale one when the switch runs in another container, where its process has another number.
+func (s *OVS) controlSocket() string {
+	dir := cmp.Or(s.RunDir, defaultRunDir)
+	pid, err := os.ReadFile(filepath.Join(dir, "ovs-vswitchd.pid"))
+	number := strings.TrimSpace(string(pid))
+	if _, bad := strconv.ParseUint(number, 10, 32); err != nil || bad != nil {
+		return "ovs-vswitchd" // whatever is wrong, the program tells
+	}
+	return filepath.Join(dir, "ovs-vswitchd."+number+".ctl")
 }
 
 func (s *OVS) timeout() time.Duration {

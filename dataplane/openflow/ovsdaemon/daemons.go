@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -45,6 +46,9 @@ type Options struct {
 	Outlive bool
 	// Log, when set, is told in a sentence what is done.
 	Log func(sentence string)
+
+	// console receives the daemons' logs instead of files in Dir; for Supervise.
+	console io.Writer
 }
 
 // Daemons are a running ovsdb-server and ovs-vswitchd.
@@ -120,18 +124,22 @@ func createDatabase(ctx context.Context, opts Options) error {
 			return fmt.Errorf("removing an earlier run's database: %w", err)
 		}
 	}
-	schema := opts.Programs.Schema
-	if schema == "" {
-		var err error
-		if schema, err = schemaPath(opts.Programs.Dir); err != nil {
-			return err
-		}
+	schema, err := schemaOf(opts.Programs)
+	if err != nil {
+		return err
 	}
 	out, err := exec.CommandContext(ctx, opts.Programs.Path("ovsdb-tool"), "create", db, schema).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("making the database %s: %w: %s", db, err, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+func schemaOf(p Programs) (string, error) {
+	if p.Schema != "" {
+		return p.Schema, nil
+	}
+	return schemaPath(p.Dir)
 }
 
 func (d *Daemons) start(ctx context.Context) error {
@@ -167,8 +175,12 @@ func (d *Daemons) spawnSwitch() (*process, error) {
 // spawn starts a program in the foreground, in the namespace of the options.
 func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 	dir := d.opts.Dir
-	args = append(args, "--pidfile="+filepath.Join(dir, program+".pid"),
-		"--log-file="+filepath.Join(dir, program+".log"), "-vconsole:off", "-vsyslog:off")
+	args = append(args, "--pidfile="+filepath.Join(dir, program+".pid"), "-vsyslog:off")
+	if d.opts.console != nil {
+		args = append(args, "-vconsole:info", "-vfile:off")
+	} else {
+		args = append(args, "--log-file="+filepath.Join(dir, program+".log"), "-vconsole:off")
+	}
 	name := d.opts.Programs.Path(program)
 	if d.opts.Netns != "" {
 		// nsenter replaces itself by the program: the process stays our child.
@@ -181,29 +193,39 @@ func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C ends us, and we end them in order
 	stderr := &head{}
 	cmd.Stderr = stderr
+	if d.opts.console != nil {
+		cmd.Stderr = io.MultiWriter(stderr, d.opts.console)
+	}
 	cmd.WaitDelay = time.Second // should anybody else hold the pipe
 	if !d.opts.Outlive {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	} else {
 		cmd.Stderr = nil // a pipe would end with us
 	}
-	if err := d.startOnKeptThread(cmd); err != nil {
+	p := &process{program: program, cmd: cmd, stderr: stderr, ended: make(chan struct{})}
+	if err := d.startOnKeptThread(p); err != nil {
 		return nil, fmt.Errorf("starting %s: %w: run hack/install-deps.sh", program, err)
 	}
-	p := &process{program: program, cmd: cmd, stderr: stderr, ended: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }
 
-// startOnKeptThread starts the command from a thread that lives until Stop: the kernel sends Pdeathsig when the parent's
-// *thread* ends, and Go ends threads as it likes.
-func (d *Daemons) startOnKeptThread(cmd *exec.Cmd) error {
+// startOnKeptThread starts the process from a thread that lives until it ends, or until Stop: the kernel sends Pdeathsig when the
+// parent's *thread* ends, and Go ends threads as it likes.
+func (d *Daemons) startOnKeptThread(p *process) error {
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		started <- cmd.Start()
-		<-d.released
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		select {
+		case <-p.ended:
+		case <-d.released:
+		}
 	}()
 	return <-started
 }
@@ -253,11 +275,13 @@ func (d *Daemons) log(sentence string) {
 	}
 }
 
-func connects(socket string) bool {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return false
+func connects(socket string) bool { return dial(context.Background(), socket) == nil }
+
+// dial tells why nobody takes connections at the socket; nil when somebody does.
+func dial(ctx context.Context, socket string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err == nil {
+		_ = conn.Close()
 	}
-	_ = conn.Close()
-	return true
+	return err
 }

@@ -53,6 +53,24 @@ func moduleRoot() (string, error) {
 	}
 }
 
+// enough is how much memory must be free, in KiB, for nodes to keep images and containers there. A node's take less than 1 GiB.
+const enough = 6 << 20
+
+// plenty says whether that much is free.
+func plenty() bool {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(info)) {
+		var free int
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &free); err == nil {
+			return free > enough
+		}
+	}
+	return false
+}
+
 func sorted(all []string) []string {
 	slices.Sort(all)
 	return all

@@ -37,6 +37,10 @@ func prepare(dir string, config machineConfig) error {
 	m.mount("tmpfs", "/tmp", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=1777")
 	if config.Node {
 		m.ownDirectories(dir)
+		if config.Memory {
+			m.mkdir("/var/lib/containerd")
+			m.mount("tmpfs", "/var/lib/containerd", "tmpfs", 0, "mode=711")
+		}
 		m.tunables(dir)
 	}
 	m.mkdir("/run/netns", "/run/lock")

@@ -124,7 +124,7 @@ func (c *cluster) startNode(ctx context.Context, control, i int, bin string) (in
 	if err != nil {
 		return 0, err
 	}
-	pid, err := c.startMachine(ctx, name, machineConfig{Hostname: name, Keep: []string{bin, c.pki("")}, Node: true})
+	pid, err := c.startMachine(ctx, name, machineConfig{Hostname: name, Keep: []string{bin, c.pki("")}, Node: true, Memory: plenty()})
 	if err != nil {
 		return 0, err
 	}

@@ -12,12 +12,17 @@ import (
 	"github.com/meerkat-dev/meerkat/test/e2e/cluster"
 )
 
-// overlay is what is installed: config/default with the images of this machine.
-const overlay = "../../config/e2e"
+// What is installed.
+const (
+	kustomization = "../../config/default"
+	engine        = "../../config/samples/engine.yaml"
+)
 
 // install applies the kustomization, and waits until every node reports that it is ready.
 func install(t *testing.T, w *world) {
-	w.Kubectl(t, "apply", "--server-side", "-k", overlay)
+	w.Kubectl(t, "apply", "--server-side", "-k", kustomization)
+	w.Kubectl(t, "rollout", "status", "--namespace=meerkat-system", "--timeout=120s", "deployment/meerkat-manager")
+	w.Kubectl(t, "apply", "-f", engine)
 	w.Kubectl(t, "wait", "--for=condition=Ready", "--timeout=120s", "engine/default")
 	for _, node := range w.Nodes(t) {
 		w.Kubectl(t, "wait", "--for=condition=Ready", "--timeout=60s", "nodeinspection/"+node)
@@ -51,7 +56,7 @@ func uninstall(t *testing.T, w *world) {
 	w.ready(t, "storefront")
 	w.Kubectl(t, "delete", "engine", "default", "--timeout=120s")
 	w.asFound(t)
-	w.Kubectl(t, "delete", "-k", overlay, "--ignore-not-found", "--timeout=120s")
+	w.Kubectl(t, "delete", "-k", kustomization, "--ignore-not-found", "--timeout=120s")
 	for _, client := range []string{nearClient, farClient} {
 		for name, address := range w.addresses(t) {
 			w.expect(t, client, name, address, yes("GET /public/after"), yes("DELETE /after"))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,7 @@ const (
 
 // Certificates keeps the certificate of the webhook's server: in one Secret, which all replicas of the manager share. The replica
 // that comes first makes it, all serve it from memory as soon as they see it, and it is renewed 90 days before its end. The CA's
-// certificate is written into the webhook's configuration, and put back when someone takes it away. Another CA, after ten years
+// certificate is written into the webhooks' configurations, and put back when someone takes it away. Another CA, after ten years
 // or when the Secret is emptied, costs requests that come within the moment between the two writes.
 type Certificates struct {
 	options Options
@@ -86,7 +87,7 @@ func (c *Certificates) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 	c.serving.Store(&certificate)
 	if !c.options.Provided {
 		if err := c.inject(ctx, secret.Data[keyCA]); err != nil {
-			return reconcile.Result{}, ignoreConflict(err)
+			return reconcile.Result{}, err
 		}
 	}
 	return reconcile.Result{RequeueAfter: checkEvery}, nil
@@ -129,26 +130,43 @@ func (c *Certificates) renew(ctx context.Context, secret *corev1.Secret) (made b
 	return true, nil
 }
 
-// inject writes the CA's certificate into the webhook's configuration.
+// inject writes the CA's certificate into the webhooks' configurations.
 func (c *Certificates) inject(ctx context.Context, ca []byte) error {
-	configuration := newConfiguration(c.options.Configuration)
-	if err := c.reader.Get(ctx, client.ObjectKeyFromObject(configuration), configuration); err != nil {
+	var validating admissionregistrationv1.ValidatingWebhookConfiguration
+	var mutating admissionregistrationv1.MutatingWebhookConfiguration
+	return errors.Join(
+		c.injectInto(ctx, ca, ConfigurationName, &validating, func() (bundles []*[]byte) {
+			for i := range validating.Webhooks {
+				bundles = append(bundles, &validating.Webhooks[i].ClientConfig.CABundle)
+			}
+			return bundles
+		}),
+		c.injectInto(ctx, ca, EarlyName, &mutating, func() (bundles []*[]byte) {
+			for i := range mutating.Webhooks {
+				bundles = append(bundles, &mutating.Webhooks[i].ClientConfig.CABundle)
+			}
+			return bundles
+		}),
+	)
+}
+
+// injectInto reads a configuration into the object, and writes it back when one of its bundles is another.
+func (c *Certificates) injectInto(ctx context.Context, ca []byte, name string, object client.Object, bundles func() []*[]byte) error {
+	if err := c.reader.Get(ctx, client.ObjectKey{Name: name}, object); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	configuration = configuration.DeepCopy()
 	current := true
-	for i := range configuration.Webhooks {
-		bundle := &configuration.Webhooks[i].ClientConfig.CABundle
+	for _, bundle := range bundles() {
 		current = current && bytes.Equal(*bundle, ca)
 		*bundle = ca
 	}
 	if current {
 		return nil
 	}
-	if err := c.writer.Update(ctx, configuration, client.FieldOwner(fieldOwner)); err != nil {
-		return err
+	if err := c.writer.Update(ctx, object, client.FieldOwner(fieldOwner)); err != nil {
+		return ignoreConflict(err)
 	}
-	logf.FromContext(ctx).Info("Wrote the CA's certificate into the webhook's configuration", "configuration", configuration.Name)
+	logf.FromContext(ctx).Info("Wrote the CA's certificate into a webhook's configuration", "configuration", name)
 	return nil
 }
 

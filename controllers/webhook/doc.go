@@ -1,4 +1,5 @@
-// Package webhook serves the validating webhook of L7Policy. Nothing else is served: no object is ever changed by it.
+// Package webhook serves the webhooks that check L7Policies: one that is asked before the API server looks at the schema, so that
+// one answer can tell everything, and one that is asked after, which decides. No object is ever changed by them.
 //
 // A policy is judged by the code that enforces it: manifests.ValidateL7Policy for what is wrong with it by itself,
 // plan.Compile on it with what exists in the cluster, and the rule compiler for what the engine could not take. Everything that

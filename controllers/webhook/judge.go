@@ -75,7 +75,7 @@ func ownWarnings(f *plan.PolicyFindings) []string {
 		switch {
 		case c.Type == v1alpha1.ConditionResolvedRefs && c.Status == metav1.ConditionFalse,
 			c.Type == plan.ConditionShadowed && c.Status == metav1.ConditionTrue:
-			warnings = append(warnings, fmt.Sprintf("%s: %s", c.Reason, c.Message))
+			warnings = append(warnings, c.Message)
 		}
 	}
 	return warnings

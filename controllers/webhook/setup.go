@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 )
@@ -30,6 +30,7 @@ const (
 	SecretName        = "meerkat-webhook-certificate"
 	ServiceName       = "meerkat-webhook"
 	ConfigurationName = "meerkat-validating-webhook"
+	EarlyName         = "meerkat-early-check"
 )
 
 const fieldOwner = "meerkat-webhook"
@@ -38,29 +39,21 @@ const fieldOwner = "meerkat-webhook"
 type Options struct {
 	// Namespace is the manager's own, where the Secret and the Service are. Required.
 	Namespace string
-	// SecretName, ServiceName and ConfigurationName are SecretName, ServiceName and ConfigurationName by default.
-	SecretName, ServiceName, Configuration string
 	// ExtraDNSNames are further names to make the certificate for, where the API server reaches the manager by another way than
 	// the Service. Example: localhost.
 	ExtraDNSNames []string
-	// Provided says that someone else, such as cert-manager, writes the Secret and the configuration's CA. Then both are only
+	// Provided says that someone else, such as cert-manager, writes the Secret and the configurations' CA. Then the Secret is only
 	// read.
 	Provided bool
 }
 
-func (o *Options) setDefaults() {
-	o.SecretName = cmp.Or(o.SecretName, SecretName)
-	o.ServiceName = cmp.Or(o.ServiceName, ServiceName)
-	o.Configuration = cmp.Or(o.Configuration, ConfigurationName)
-}
-
 func (o *Options) secret() types.NamespacedName {
-	return types.NamespacedName{Namespace: o.Namespace, Name: o.SecretName}
+	return types.NamespacedName{Namespace: o.Namespace, Name: SecretName}
 }
 
 // dnsNames are what the API server calls the Service, first, and how others may.
 func (o *Options) dnsNames() []string {
-	name := o.ServiceName + "." + o.Namespace + ".svc"
+	name := ServiceName + "." + o.Namespace + ".svc"
 	return append([]string{name, name + ".cluster.local"}, o.ExtraDNSNames...)
 }
 
@@ -69,13 +62,12 @@ func (o *Options) dnsNames() []string {
 // certificate directory is not used. The manager's scheme must have v1alpha1 and Kubernetes' own kinds.
 //
 // Rights that it takes, all of them in config/webhook but the first: get, list and watch of namespaces, pods, services,
-// endpointslices and l7policies in all namespaces; get, list, watch and update of the one Secret and of the one
-// ValidatingWebhookConfiguration, by name.
+// endpointslices and l7policies in all namespaces; get, list, watch and update of the one Secret and of the two
+// configurations of webhooks, by name.
 func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Namespace == "" {
 		return errors.New("the webhook must be told the manager's namespace: set POD_NAMESPACE")
 	}
-	o.setDefaults()
 	server, ok := mgr.GetWebhookServer().(*ctrlwebhook.DefaultServer)
 	if !ok {
 		return fmt.Errorf("the manager's webhook server is a %T, which takes no certificate: this is a bug in Meerkat", mgr.GetWebhookServer())
@@ -92,6 +84,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot set up the webhook: %w", err)
 	}
+	mgr.GetWebhookServer().Register(earlyPath, &admission.Webhook{Handler: early{}})
 	// Informers start with the manager, and not when the first policy waits for an answer.
 	for _, kind := range snapshotKinds() {
 		if _, err := mgr.GetCache().GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
@@ -101,16 +94,16 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	return mgr.AddReadyzCheck("webhook", server.StartedChecker())
 }
 
-// addCertificates adds the controller of the certificate, which runs on every replica. It has a cache of its own that holds the
-// two objects alone, so that it needs no right over others.
+// addCertificates adds the controller of the certificate, which runs on every replica. It has a cache of its own that holds these
+// objects alone, so that it needs no right over others.
 func addCertificates(mgr ctrl.Manager, o Options) (*Certificates, error) {
 	named := func(name string) fields.Selector { return fields.OneTermEqualSelector(metav1.ObjectNameField, name) }
 	objects := map[client.Object]cache.ByObject{
-		&corev1.Secret{}: {Namespaces: map[string]cache.Config{o.Namespace: {FieldSelector: named(o.SecretName)}}},
+		&corev1.Secret{}: {Namespaces: map[string]cache.Config{o.Namespace: {FieldSelector: named(SecretName)}}},
 	}
-	configuration := newConfiguration(o.Configuration)
 	if !o.Provided {
-		objects[configuration] = cache.ByObject{Field: named(o.Configuration)}
+		objects[&admissionregistrationv1.ValidatingWebhookConfiguration{}] = cache.ByObject{Field: named(ConfigurationName)}
+		objects[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: named(EarlyName)}
 	}
 	own, err := cache.New(mgr.GetConfig(), cache.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), ByObject: objects})
 	if err != nil {
@@ -135,10 +128,6 @@ func addCertificates(mgr ctrl.Manager, o Options) (*Certificates, error) {
 		}
 	}
 	return certificates, nil
-}
-
-func newConfiguration(name string) *admissionregistrationv1.ValidatingWebhookConfiguration {
-	return &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
 // ownCache is started by the manager like its own cache, also where it is not the leader.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Fault is one thing that is wrong with what was read.
@@ -34,6 +36,23 @@ func (f Fault) Error() string {
 		}
 	}
 	return b.String()
+}
+
+// FaultOf gives an error of validation, such as ValidateL7Policy's, in the words of a Fault; it has no Origin and no Object.
+func FaultOf(err *field.Error) Fault {
+	return Fault{Path: err.Field, Value: shown(valueOf(err)), Why: reason(err)}
+}
+
+// valueOf is the value that an error is about, unless it has none or a placeholder.
+func valueOf(err *field.Error) any {
+	if tooFew(err) {
+		return nil
+	}
+	switch err.Type {
+	case field.ErrorTypeRequired, field.ErrorTypeForbidden, field.ErrorTypeTooLong:
+		return nil
+	}
+	return err.BadValue
 }
 
 // Faults is an error that holds everything that is wrong, in the order of the files and lines.

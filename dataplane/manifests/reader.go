@@ -216,12 +216,7 @@ func (r *reader) fieldFaults(o *rawObject, errs field.ErrorList) {
 		if o.shape.hasWithin(err.Field) || o.shape.hasAround(err.Field) {
 			continue
 		}
-		value := err.BadValue
-		switch {
-		case tooFew(err), err.Type == field.ErrorTypeRequired, err.Type == field.ErrorTypeForbidden, err.Type == field.ErrorTypeTooLong:
-			value = nil // none, or a placeholder
-		}
-		r.objectFault(o, err.Field, value, reason(err))
+		r.objectFault(o, err.Field, valueOf(err), reason(err))
 	}
 }
 

@@ -68,12 +68,12 @@ func newManager(config *rest.Config, o *options) (ctrl.Manager, error) {
 		},
 		HealthProbeBindAddress: o.healthAddress,
 		PprofBindAddress:       o.pprofAddress,
-		WebhookServer:          webhook.NewServer(webhook.Options{Port: o.webhookPort, CertDir: o.certDir, TLSOpts: o.tlsOptions()}),
+		WebhookServer:          webhook.NewServer(webhook.Options{Port: o.webhookPort, TLSOpts: o.tlsOptions()}),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return mgr, addChecks(mgr, o)
+	return mgr, addChecks(mgr)
 }
 
 // cacheOptions keeps the cache small: of the manager's own namespace only what it needs there, and nothing that no controller reads.
@@ -86,9 +86,9 @@ func cacheOptions(o *options) cache.Options {
 	}
 }
 
-// addChecks makes the manager ready once its caches are filled and the webhook answers: before that, the one would not know what
-// exists, and the other would be asked in vain.
-func addChecks(mgr ctrl.Manager, o *options) error {
+// addChecks makes the manager ready once its caches are filled: before that, it would check policies against a part of what exists.
+// The webhook adds a check of its own.
+func addChecks(mgr ctrl.Manager) error {
 	var filled atomic.Bool
 	err := mgr.Add(always{func(ctx context.Context) error {
 		filled.Store(mgr.GetCache().WaitForCacheSync(ctx))
@@ -98,7 +98,7 @@ func addChecks(mgr ctrl.Manager, o *options) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(
+	return errors.Join(
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
 			if !filled.Load() {
@@ -107,10 +107,6 @@ func addChecks(mgr ctrl.Manager, o *options) error {
 			return nil
 		}),
 	)
-	if o.webhook {
-		err = errors.Join(err, mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()))
-	}
-	return err
 }
 
 // always runs whether the manager leads or not.

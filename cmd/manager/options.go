@@ -28,7 +28,7 @@ type options struct {
 
 	webhook        bool
 	webhookPort    int
-	certDir        string
+	certProvided   bool
 	tlsMinVersion  string
 	http2          bool
 	logLevel       string
@@ -53,7 +53,7 @@ func defaultOptions() *options {
 		},
 		leaseDuration: 15 * time.Second, renewDeadline: 10 * time.Second, retryPeriod: 2 * time.Second,
 		metricsAddress: ":8443", healthAddress: ":8081", pprofAddress: "0",
-		webhook: true, webhookPort: 9443, certDir: "/tmp/k8s-webhook-server/serving-certs",
+		webhook: true, webhookPort: 9443,
 		tlsMinVersion: "1.3", logLevel: "info",
 		apiQPS: 50, apiBurst: 100, shutdownPeriod: 20 * time.Second,
 	}
@@ -77,7 +77,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 
 	f.BoolVar(&o.webhook, "webhook", o.webhook, "check L7Policies as they are written")
 	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "port of the webhook")
-	f.StringVar(&o.certDir, "webhook-cert-dir", o.certDir, "directory of the webhook's certificate, as tls.crt and tls.key")
+	f.BoolVar(&o.certProvided, "webhook-certificate-provided", o.certProvided,
+		"take the webhook's certificate as it is in its Secret, where someone else writes it, such as cert-manager")
 	f.StringVar(&o.tlsMinVersion, "tls-min-version", o.tlsMinVersion, "oldest version of TLS that is spoken, 1.2 or 1.3")
 	f.BoolVar(&o.http2, "enable-http2", o.http2, "speak HTTP/2 too, for metrics and webhook")
 

@@ -8,6 +8,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/meerkat-dev/meerkat/controllers/engine"
+	"github.com/meerkat-dev/meerkat/controllers/webhook"
 )
 
 // serve runs the manager until the context ends.
@@ -34,15 +35,26 @@ func serve(ctx context.Context, o *options) error {
 	if err := setup(mgr, o); err != nil {
 		return err
 	}
-	log.Info("starting", "version", version, "namespace", o.namespace, "agentImage", o.images.Agent,
+	log.Info("Starting", "version", version, "namespace", o.namespace, "agentImage", o.images.Agent,
 		"engineImage", o.images.Engine, "switchImage", o.images.Switch)
 	return mgr.Start(ctx)
 }
 
-// setup adds the controllers.
+// What plans are made of: the webhook judges a new policy together with what exists.
+// +kubebuilder:rbac:groups="",resources=namespaces;pods;services,verbs=list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
+// +kubebuilder:rbac:groups=inspection.meerkat.dev,resources=l7policies,verbs=list;watch
+
+// setup adds the controllers and the webhook.
 func setup(mgr ctrl.Manager, o *options) error {
 	if err := engine.Setup(mgr, engine.Options{Namespace: o.namespace, Images: o.images}); err != nil {
 		return fmt.Errorf("the controller of Engines cannot be set up: %w", err)
+	}
+	if !o.webhook {
+		return nil
+	}
+	if err := webhook.Setup(mgr, webhook.Options{Namespace: o.namespace, Provided: o.certProvided}); err != nil {
+		return fmt.Errorf("the webhook cannot be set up: %w", err)
 	}
 	return nil
 }

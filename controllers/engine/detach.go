@@ -53,7 +53,7 @@ func (r *reconciler) detach(ctx context.Context, engine *v1alpha1.Engine) (recon
 			return reconcile.Result{}, fmt.Errorf("what was told of nodes cannot be deleted: %w", err)
 		}
 	}
-	ctrl.LoggerFrom(ctx).Info("nodes detached", "leftBehind", left)
+	ctrl.LoggerFrom(ctx).Info("Every node is put back as far as it was reached", "leftBehind", left)
 	return reconcile.Result{}, r.letGo(ctx, engine)
 }
 
@@ -163,8 +163,8 @@ func (r *reconciler) tellLeftBehind(engine *v1alpha1.Engine, left []string) {
 		return
 	}
 	r.tell(engine, corev1.EventTypeWarning, "NodesLeftBehind", "Detach", fmt.Sprintf(
-		"%s did not say that Pods' networks are put back, and are left as they are: %s. Drain and restart each of them, or recreate its Pods.",
-		nodes(int32(len(left))), names(left))) //nolint:gosec // Few.
+		"Left as they are, since nobody there says that Pods' networks are put back: %s (%s). Restart each of these nodes, or recreate its Pods.",
+		names(left), nodes(int32(len(left))))) //nolint:gosec // Few.
 }
 
 // detaching is the status of an Engine that is being deleted.

@@ -53,7 +53,7 @@ func (r *reconciler) hold(ctx context.Context, engine *v1alpha1.Engine) error {
 		return nil
 	}
 	// With the resource version: a list of finalizers is written as a whole, and another's must not get lost.
-	return r.client.Patch(ctx, engine, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return client.IgnoreNotFound(r.client.Patch(ctx, engine, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
 }
 
 // letGo takes the finalizer away.

@@ -77,7 +77,7 @@ func readiness(s seen, n *v1alpha1.EngineNodes, progressing metav1.Condition) me
 	}
 	return metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reasonReady,
-		Message: fmt.Sprintf("%s inspect.", nodes(n.Desired)),
+		Message: fmt.Sprintf("Traffic is inspected on %s.", nodes(n.Desired)),
 	}
 }
 
@@ -85,11 +85,11 @@ func readiness(s seen, n *v1alpha1.EngineNodes, progressing metav1.Condition) me
 func failingMessage(s seen, n *v1alpha1.EngineNodes) string {
 	var parts []string
 	if len(s.failing) > 0 {
-		parts = append(parts, fmt.Sprintf("Of %s, %d do not report that they inspect: %s. See: kubectl get nodeinspections; "+
+		parts = append(parts, fmt.Sprintf("Of %s, %d without a report that it inspects: %s. See: kubectl get nodeinspections; "+
 			"kubectl -n %s get pods -l %s=%s -o wide", nodes(n.Desired), len(s.failing), names(s.failing), namespaceOf(s), render.LabelName, render.Name))
 	}
 	if missing := n.Desired - n.Ready - int32(len(s.failing)); missing > 0 { //nolint:gosec // A cluster has fewer nodes than that.
-		parts = append(parts, fmt.Sprintf("%s have no Pod of the agent. See: kubectl -n %s describe daemonset %s",
+		parts = append(parts, fmt.Sprintf("Without a Pod of the agent: %s. See: kubectl -n %s describe daemonset %s",
 			nodes(missing), namespaceOf(s), render.NodeDaemonSet))
 	}
 	return strings.Join(parts, ". ") + "."
@@ -105,12 +105,12 @@ func progressOf(s seen) metav1.Condition {
 		c.Reason, c.Message = reasonStarting, "The DaemonSets have been written, and nothing is known of their Pods yet."
 	case s.node.Status.UpdatedNumberScheduled < s.node.Status.DesiredNumberScheduled:
 		c.Reason = reasonRollingOut
-		c.Message = fmt.Sprintf("%d of %s run the agent as the Engine says.",
+		c.Message = fmt.Sprintf("The agent is as the Engine says on %d of %s.",
 			s.node.Status.UpdatedNumberScheduled, nodes(s.node.Status.DesiredNumberScheduled))
 	case s.openvswitch.Status.UpdatedNumberScheduled < s.openvswitch.Status.DesiredNumberScheduled:
 		old := s.openvswitch.Status.DesiredNumberScheduled - s.openvswitch.Status.UpdatedNumberScheduled
 		c.Status, c.Reason = metav1.ConditionFalse, reasonSwitchOutdated
-		c.Message = fmt.Sprintf("%s run Open vSwitch as the Engine said before. It is not replaced by itself, since that interrupts the node's "+
+		c.Message = fmt.Sprintf("Open vSwitch is as the Engine said before on %s. It is not replaced by itself, since that interrupts the node's "+
 			"governed Pods for a moment. When that may be: kubectl -n %s delete pod -l %s=%s --field-selector spec.nodeName=NODE",
 			nodes(old), namespaceOf(s), render.LabelComponent, render.ComponentSwitch)
 	default:

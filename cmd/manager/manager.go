@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -22,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/controllers/objectcache"
 )
 
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
@@ -76,14 +76,12 @@ func newManager(config *rest.Config, o *options) (ctrl.Manager, error) {
 	return mgr, addChecks(mgr)
 }
 
-// cacheOptions keeps the cache small: of the manager's own namespace only what it needs there, and nothing that no controller reads.
+// cacheOptions keeps the cache small: of the kinds that there are many of, what controllers read; of DaemonSets, the manager's own
+// namespace, where it may read them.
 func cacheOptions(o *options) cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.DaemonSet{}: {Namespaces: map[string]cache.Config{o.namespace: {}}},
-		},
-	}
+	c := objectcache.Options()
+	c.ByObject[&appsv1.DaemonSet{}] = cache.ByObject{Namespaces: map[string]cache.Config{o.namespace: {}}}
+	return c
 }
 
 // addChecks makes the manager ready once its caches are filled: before that, it would check policies against a part of what exists.

@@ -7,7 +7,9 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/meerkat-dev/meerkat/controllers/addressslice"
 	"github.com/meerkat-dev/meerkat/controllers/engine"
+	"github.com/meerkat-dev/meerkat/controllers/l7policy"
 	"github.com/meerkat-dev/meerkat/controllers/webhook"
 )
 
@@ -47,6 +49,12 @@ func serve(ctx context.Context, o *options) error {
 
 // setup adds the controllers and the webhook.
 func setup(mgr ctrl.Manager, o *options) error {
+	if err := addressslice.Setup(mgr, addressslice.Options{}); err != nil {
+		return fmt.Errorf("the controller of AddressSlices cannot be set up: %w", err)
+	}
+	if err := l7policy.Setup(mgr, l7policy.Options{}); err != nil {
+		return fmt.Errorf("the controller of L7Policies cannot be set up: %w", err)
+	}
 	if err := engine.Setup(mgr, engine.Options{Namespace: o.namespace, Images: o.images}); err != nil {
 		return fmt.Errorf("the controller of Engines cannot be set up: %w", err)
 	}

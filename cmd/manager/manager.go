@@ -24,11 +24,6 @@ import (
 	"github.com/meerkat-dev/meerkat/controllers/objectcache"
 )
 
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
-// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=meerkat-system
-// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=meerkat-manager,verbs=get;update,namespace=meerkat-system
-
 // leaseName is the name of the Lease of the manager that leads.
 const leaseName = "meerkat-manager"
 

@@ -42,11 +42,6 @@ func serve(ctx context.Context, o *options) error {
 	return mgr.Start(ctx)
 }
 
-// What plans are made of: the webhook judges a new policy together with what exists.
-// +kubebuilder:rbac:groups="",resources=namespaces;pods;services,verbs=list;watch
-// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
-// +kubebuilder:rbac:groups=inspection.meerkat.dev,resources=l7policies,verbs=list;watch
-
 // setup adds the controllers and the webhook.
 func setup(mgr ctrl.Manager, o *options) error {
 	if err := addressslice.Setup(mgr, addressslice.Options{}); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/go-logr/logr"
 	uberzap "go.uber.org/zap"
@@ -22,6 +23,15 @@ func newLogger(level string) (logr.Logger, error) {
 		zap.StacktraceLevel(zapcore.PanicLevel),
 		zap.JSONEncoder(func(c *zapcore.EncoderConfig) { c.EncodeTime = zapcore.RFC3339NanoTimeEncoder }),
 	), nil
+}
+
+// lines logs what is written to it. Go's HTTP servers write to the standard logger and nowhere else: failed handshakes, above all.
+type lines struct{ log logr.Logger }
+
+// Write implements io.Writer.
+func (l lines) Write(text []byte) (int, error) {
+	l.log.Info("A server says", "line", strings.TrimSpace(string(text)))
+	return len(text), nil
 }
 
 // logLevel reads a level: a name, or the verbosity as a number.

@@ -18,6 +18,7 @@ package main
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 
-// The lease of the manager that leads.
+// The lease of the manager that leads, and events about who does, which are of the older kind.
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=meerkat-system
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=meerkat-manager,verbs=get;update,namespace=meerkat-system
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch,namespace=meerkat-system

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	stdlog "log"
 
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,6 +25,8 @@ func serve(ctx context.Context, o *options) error {
 	}
 	ctrl.SetLogger(log)
 	klog.SetLogger(log.WithName("klog"))
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(lines{log.WithName("http")})
 
 	config, err := clusterConfig()
 	if err != nil {

@@ -143,7 +143,10 @@ func (a *Agent) selecting(ctx context.Context, pod *corev1.Pod) ([]*v1alpha1.L7P
 func (h handler) Del(ctx context.Context, r cni.Request) error {
 	a := h.a
 	ended, ours := a.sandboxes.end(r)
-	if ours {
+	switch {
+	case !ours && a.sandboxes.replaced(r):
+		return nil // the Pod runs in a later one
+	case ours:
 		a.asked.Lock()
 		delete(a.asked.pods, ended.UID)
 		a.asked.Unlock()

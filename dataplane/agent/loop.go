@@ -120,11 +120,15 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 		return s, errNotYet
 	}
 	a.began = time.Now()
+	if a.latest.Load() == nil {
+		a.wait("the first Sync is under way")
+	}
 	report, err := n.Sync(ctx, snapshot)
 	s.outcome = node.Outcome{Report: report, Err: err}
 	a.latest.Store(s)
 	a.wait("")
 	a.metrics.synced(time.Since(a.began), s.err())
+	a.cfg.Log.V(1).Info("Synced", "pods", len(snapshot.Pods), "policies", len(snapshot.L7Policies), "took", report.Took, "steps", report.Steps)
 	if err := s.err(); err != nil {
 		a.cfg.Log.Error(err, "Not everything is in force")
 	}

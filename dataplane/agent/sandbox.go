@@ -95,6 +95,14 @@ func (s *sandboxes) end(r cni.Request) (sandbox, bool) {
 	return sandbox{}, false
 }
 
+// replaced tells whether a Pod is known to run in another sandbox than the one that is told of.
+func (s *sandboxes) replaced(r cni.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, ok := s.byUID[types.UID(r.UID)]
+	return ok && !have.Ended && have.ContainerID != r.ContainerID
+}
+
 // present gives the sandboxes whose namespaces are there, and those that have ended while their Pods are still known. keep says
 // whether a Pod is known; what is neither is forgotten.
 func (s *sandboxes) present(keep func(types.UID) bool) map[types.UID]sandbox {

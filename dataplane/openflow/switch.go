@@ -35,7 +35,7 @@ type Switch interface {
 	// Dump reads what the bridge holds.
 	Dump(ctx context.Context) (*Bundle, error)
 
-	// Watch keeps the bridge as the last Apply left it, until ctx is done: what others change is changed back at once, and a
+	// Watch keeps the bridge as the last Apply left it, or as it is found when there was none and it has flows, until ctx is done: what others change is changed back at once, and a
 	// switch that was restarted gets its flows again. The watcher's functions are called from a goroutine of Watch's, one at a
 	// time; they must not block for long.
 	Watch(ctx context.Context, w Watcher)

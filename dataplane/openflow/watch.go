@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -108,6 +109,7 @@ func (s *OVS) Watch(ctx context.Context, w Watcher) {
 		s.watch.connected(l)
 		if first {
 			s.mu.Lock()
+			s.keepInherited(ctx)
 			s.recordSoon()
 			s.mu.Unlock()
 			w.Up(true)
@@ -118,6 +120,30 @@ func (s *OVS) Watch(ctx context.Context, w Watcher) {
 		s.watch.connected(nil)
 		l.close()
 	}
+}
+
+// keepInherited takes what is on the bridge for what is wanted until the first Apply, when an earlier process has left flows there:
+// they are put right, too, when others change them. The caller has the lock.
+func (s *OVS) keepInherited(ctx context.Context) {
+	if s.wanted != nil {
+		return
+	}
+	present, err := s.Dump(ctx)
+	if err != nil || len(present.Flows) == 0 || check(present, nil) != nil {
+		return
+	}
+	// The flows speak of these numbers: should the switch be restarted and give others, they are not put back.
+	numbers, err := s.Ports(ctx)
+	if err != nil {
+		return
+	}
+	s.portsMu.Lock()
+	defer s.portsMu.Unlock()
+	if s.numbers == nil {
+		s.numbers = map[string]uint32{}
+	}
+	maps.Copy(s.numbers, numbers)
+	s.wanted = present
 }
 
 // awaitSwitch returns a connection, or nil when ctx is done.

@@ -41,7 +41,8 @@ type world struct {
 	ovs       *ovsdaemon.Daemons
 	recorder  *servers.Recorder
 	pods      map[string]*corev1.Pod
-	first     netip.Addr // of the next Pod
+	first     netip.Addr    // of the next Pod
+	limit     time.Duration // of what is waited for
 }
 
 var worlds int
@@ -56,6 +57,7 @@ func newWorld(t *testing.T, c *testcluster.Cluster) *world {
 	w := &world{
 		t: t, dir: "/tmp/mk-" + name, node: "node-" + name, namespace: c.Namespace(t, "shop", nil), cluster: c, recorder: servers.NewRecorder(),
 		pods: map[string]*corev1.Pod{}, first: netip.MustParseAddr("10.244.1.10"),
+		limit: 30 * time.Second,
 	}
 	var err error
 	if w.net, err = network.New(name, w.dir); err != nil {
@@ -280,18 +282,16 @@ func (w *world) passes(path string) int {
 	return count
 }
 
-const limit = 20 * time.Second
-
 // eventually waits until try gives no error.
 func (w *world) eventually(what string, try func() error) {
 	w.t.Helper()
 	var err error
-	for until := time.Now().Add(limit); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(w.limit); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}
 	}
-	w.t.Fatalf("%s: not within %s: %v", what, limit, err)
+	w.t.Fatalf("%s: not within %s: %v", what, w.limit, err)
 }
 
 // report gives the node's report, once it satisfies is.

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/controllers/testcluster"
+)
+
+// TestAPIServerAway: what is in force stays so without the API server, also for an agent that starts meanwhile, and also when
+// somebody changes the flows then.
+func TestAPIServerAway(t *testing.T) {
+	own, err := testcluster.Start(testcluster.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = own.Stop() }) // its API server is dead by then
+	w := newWorld(t, own)
+	w.shop()
+	w.apply(webPolicy)
+	p := w.startAgent()
+	w.report("the policy is in force", inForce)
+	w.signal(apiServer(t, own))
+	enforced := func(when string) {
+		t.Helper()
+		w.allowed("client", "web", "/public/"+when)
+		for range 3 {
+			w.denied("client", "web", "/secret")
+			w.denied("stranger", "web", "/public/x")
+		}
+	}
+	enforced("away")
+	p.kill()
+	enforced("alone")
+	p = w.startAgent()
+	w.eventually("the next agent follows the engine", func() error { return p.says("Engine adopted") })
+	time.Sleep(2 * time.Second) // it would release Pods in that time
+	enforced("next")
+
+	if out, err := w.ovs.Command(t.Context(), "ovs-ofctl", "-O", "OpenFlow15", "del-flows", "mk-br0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	enforced("mended")
+	if err := p.says("Somebody else changed the flows"); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range w.engines() {
+		w.signal(pid)
+	}
+	enforced("restarted")
+	if n := w.passes("/secret") + w.passes("/public/x"); n != 0 {
+		t.Errorf("%d forbidden requests passed", n)
+	}
+	if strings.Contains(p.log.String(), "Heard everything") {
+		t.Error("there was an API server")
+	}
+}
+
+// apiServer is the API server's process.
+func apiServer(t *testing.T, c *testcluster.Cluster) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(c.Kubeconfig), "kube-apiserver.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// TestPeersUnknown: a policy whose peers nobody has resolved is not put in force for five seconds, and then without them; a change
+// of one that is in force waits as long.
+func TestPeersUnknown(t *testing.T) {
+	w := newWorld(t, cluster)
+	w.shop()
+	w.startAgent()
+	w.report("the agent is ready", func(s *v1alpha1.NodeInspectionStatus) bool { return len(s.Conditions) > 0 && s.GovernedPods == 0 })
+	began := time.Now()
+	policy := w.applyUnresolved(webPolicy)
+	w.allowed("stranger", "web", "/at-once")
+	time.Sleep(3 * time.Second)
+	if time.Since(began) < 4*time.Second {
+		if got := w.get("stranger", "web", "/later"); !strings.HasPrefix(got, "200") {
+			t.Errorf("the policy is in force before its peers are known: %s", got)
+		}
+	}
+	s := w.report("the peers are missing", func(s *v1alpha1.NodeInspectionStatus) bool {
+		n := of(s, "web")
+		return n != nil && !n.Programmed && n.Reason == "PeersUnresolved"
+	})
+	if took := time.Since(began); took < 4500*time.Millisecond || took > 9*time.Second {
+		t.Errorf("it was told after %s; 5 s were meant", took)
+	}
+	if !of(s, "web").Enforced {
+		t.Error("the policy is enforced without peers, and the report does not say so")
+	}
+	w.denied("client", "web", "/public/a")
+	w.resolve(policy)
+	w.report("the policy is in force", inForce)
+	w.allowed("client", "web", "/public/b")
+
+	changed := w.applyUnresolved(strings.ReplaceAll(webPolicy, "role: client", "role: stranger"))
+	time.Sleep(2 * time.Second)
+	if got := w.get("client", "web", "/public/c"); !strings.HasPrefix(got, "200") {
+		t.Errorf("the last complete version is not in force any more: %s", got)
+	}
+	w.resolve(changed)
+	w.report("the change is in force", func(s *v1alpha1.NodeInspectionStatus) bool {
+		return inForce(s) && of(s, "web").ObservedGeneration == changed.Generation
+	})
+	w.allowed("stranger", "web", "/public/d")
+	w.denied("client", "web", "/public/e")
+}

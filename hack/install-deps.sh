@@ -135,7 +135,7 @@ if [ "${1:-}" = kernel ]; then
   debian13
   exit
 fi
-packages nftables ethtool curl tcpdump iproute2 ca-certificates procps
+packages nftables ethtool curl tcpdump iproute2 ca-certificates procps containernetworking-plugins
 [ "${1:-}" != bench ] || packages haproxy wrk
 if [ "${1:-}" = cluster ]; then
   packages containerd runc containernetworking-plugins buildah debootstrap nftables iproute2 util-linux ca-certificates conntrack

@@ -118,7 +118,7 @@ func versionsOf(text []byte) ([]string, error) {
 }
 
 // wanted gives the path and the content that the candidate is to have for our entry to be used.
-func (c candidate) wanted(entry []byte) (path string, text []byte, err error) {
+func (c candidate) wanted(entry plugin.Conf) (path string, text []byte, err error) {
 	path = c.path
 	if !c.editable {
 		path = c.own()
@@ -130,7 +130,7 @@ func (c candidate) wanted(entry []byte) (path string, text []byte, err error) {
 	return path, text, nil
 }
 
-func (c candidate) withEntry(entry []byte) ([]byte, error) {
+func (c candidate) withEntry(entry plugin.Conf) ([]byte, error) {
 	for _, v := range c.versions {
 		if !slices.Contains(plugin.Versions(), v) {
 			return nil, fmt.Errorf("it asks for version %q of the CNI specification, and %s speaks %s: set its cniVersion to one of "+

@@ -2,7 +2,8 @@
 // runtime uses, keeps it there, and takes it out again.
 //
 // Container runtimes use the lexically first valid file of a directory. A list (.conflist) gets our entry behind its last
-// plugin, and not another byte of it changes; so taking the entry out gives the file back as it was. What cannot be edited, a
+// plugin, and disableCheck at its beginning; not another byte of it changes, so that taking them out gives the file back as it
+// was. What cannot be edited, a
 // single plugin's file (.conf, .json) or a symbolic link, stays as it is: beside it comes a list of our own, which the
 // runtime finds first.
 //

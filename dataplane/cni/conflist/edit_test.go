@@ -10,50 +10,56 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/meerkat-dev/meerkat/dataplane/cni/conflist"
+	"github.com/meerkat-dev/meerkat/dataplane/cni/plugin"
 )
 
-const entry = `{"type":"meerkat-cni"}`
+var entry = plugin.Conf{Type: plugin.Name}
 
 // lists are network configurations as they are found on nodes, and what they are with our entry.
 var lists = []struct{ name, text, want string }{
 	{
 		"bridge, indented",
 		"{\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"net\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\"\n    }\n  ]\n}\n",
-		"{\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"net\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\"\n    },\n    {\"type\":\"meerkat-cni\"}\n  ]\n}\n",
+		"{\n  \"disableCheck\":true,\n  \"cniVersion\": \"1.0.0\",\n  \"name\": \"net\",\n  \"plugins\": [\n    {\n      \"type\": \"bridge\"\n    },\n    {\"type\":\"meerkat-cni\",\"disabledCheck\":true}\n  ]\n}\n",
 	},
 	{
 		"one line, unknown fields, numbers that floats would change",
 		`{"name":"k8s-pod-network","cniVersion":"0.3.1","x":12345678901234567890,"plugins":[{"type":"calico","mtu":1e3,"deep":{"plugins":[1]}},{"type":"portmap","snat":true}],"later":null}`,
-		`{"name":"k8s-pod-network","cniVersion":"0.3.1","x":12345678901234567890,"plugins":[{"type":"calico","mtu":1e3,"deep":{"plugins":[1]}},{"type":"portmap","snat":true},{"type":"meerkat-cni"}],"later":null}`,
+		`{"disableCheck":true,"name":"k8s-pod-network","cniVersion":"0.3.1","x":12345678901234567890,"plugins":[{"type":"calico","mtu":1e3,"deep":{"plugins":[1]}},{"type":"portmap","snat":true},{"type":"meerkat-cni","disabledCheck":true}],"later":null}`,
 	},
 	{
 		"tabs, carriage returns, no newline at the end",
 		"{\r\n\t\"name\": \"n\",\r\n\t\"plugins\": [ {\"type\": \"a\"},\r\n\t\t{\"type\": \"b\"} ] }",
-		"{\r\n\t\"name\": \"n\",\r\n\t\"plugins\": [ {\"type\": \"a\"},\r\n\t\t{\"type\": \"b\"},\r\n\t\t{\"type\":\"meerkat-cni\"} ] }",
+		"{\r\n\t\"disableCheck\":true,\r\n\t\"name\": \"n\",\r\n\t\"plugins\": [ {\"type\": \"a\"},\r\n\t\t{\"type\": \"b\"},\r\n\t\t{\"type\":\"meerkat-cni\",\"disabledCheck\":true} ] }",
 	},
 	{
 		"a key that stands there twice: the last one counts",
 		`{"name":"n","plugins":[{"type":"a"}],"plugins":[{"type":"b"}]}`,
-		`{"name":"n","plugins":[{"type":"a"}],"plugins":[{"type":"b"},{"type":"meerkat-cni"}]}`,
+		`{"disableCheck":true,"name":"n","plugins":[{"type":"a"}],"plugins":[{"type":"b"},{"type":"meerkat-cni","disabledCheck":true}]}`,
 	},
 	{
 		"strings that look like structure",
 		`{"name":"n]}","comment":"\"plugins\":[","plugins":[{"type":"a","re":"]}\\"}]}`,
-		`{"name":"n]}","comment":"\"plugins\":[","plugins":[{"type":"a","re":"]}\\"},{"type":"meerkat-cni"}]}`,
+		`{"disableCheck":true,"name":"n]}","comment":"\"plugins\":[","plugins":[{"type":"a","re":"]}\\"},{"type":"meerkat-cni","disabledCheck":true}]}`,
+	},
+	{
+		"a list that says whether it is checked",
+		`{"name":"n","disableCheck":false,"plugins":[{"type":"a"}]}`,
+		`{"name":"n","disableCheck":false,"plugins":[{"type":"a"},{"type":"meerkat-cni"}]}`,
 	},
 }
 
 func TestInsertAndExtract(t *testing.T) {
 	for _, c := range lists {
 		t.Run(c.name, func(t *testing.T) {
-			with, err := conflist.Insert([]byte(c.text), []byte(entry))
+			with, err := conflist.Insert([]byte(c.text), entry)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(c.want, string(with)); diff != "" {
 				t.Errorf("with the entry (-want +got):\n%s", diff)
 			}
-			again, err := conflist.Insert(with, []byte(entry))
+			again, err := conflist.Insert(with, entry)
 			if err != nil || !bytes.Equal(again, with) {
 				t.Errorf("a second time it changed: %s %v", again, err)
 			}
@@ -67,10 +73,20 @@ func TestInsertAndExtract(t *testing.T) {
 
 func TestInsertReplacesAnOldEntryInItsPlace(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{`{"plugins":[{"type":"a"},{"type":"meerkat-cni","socket":"/old"},{"type":"z"}]}`, `{"plugins":[{"type":"a"},{"type":"meerkat-cni"},{"type":"z"}]}`},
-		{`{"plugins":[{"type":"a"}, { "type" : "meerkat-cni" } ]}`, `{"plugins":[{"type":"a"}, { "type" : "meerkat-cni" } ]}`},
+		{
+			`{"plugins":[{"type":"a"},{"type":"meerkat-cni","socket":"/old"},{"type":"z"}]}`,
+			`{"disableCheck":true,"plugins":[{"type":"a"},{"type":"meerkat-cni","disabledCheck":true},{"type":"z"}]}`,
+		},
+		{
+			`{"disableCheck":true,"plugins":[{"type":"a"},{"type":"meerkat-cni","socket":"/old","disabledCheck":true},{"type":"z"}]}`,
+			`{"disableCheck":true,"plugins":[{"type":"a"},{"type":"meerkat-cni","disabledCheck":true},{"type":"z"}]}`,
+		},
+		{
+			`{"plugins":[{"type":"a"}, { "disabledCheck": true, "type" : "meerkat-cni" } ], "disableCheck":true}`,
+			`{"plugins":[{"type":"a"}, { "disabledCheck": true, "type" : "meerkat-cni" } ], "disableCheck":true}`,
+		},
 	} {
-		got, err := conflist.Insert([]byte(c.text), []byte(entry))
+		got, err := conflist.Insert([]byte(c.text), entry)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s became %s (%v), not %s", c.text, got, err, c.want)
 		}
@@ -101,7 +117,7 @@ func TestInsertRefuses(t *testing.T) {
 		`{"plugins":[]}`:                     "empty",
 		`{"Plugins":[{"type":"uppercase"}]}`: "no list of plugins",
 	} {
-		if got, err := conflist.Insert([]byte(text), []byte(entry)); err == nil || !strings.Contains(err.Error(), why) {
+		if got, err := conflist.Insert([]byte(text), entry); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %s, %v; want an error with %q", text, got, err, why)
 		}
 	}
@@ -118,7 +134,7 @@ func FuzzInsert(f *testing.F) {
 		f.Add([]byte(c.want))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		with, err := conflist.Insert(text, []byte(entry))
+		with, err := conflist.Insert(text, entry)
 		if err != nil {
 			return
 		}

@@ -2,7 +2,6 @@ package conflist
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,8 +44,7 @@ type State struct {
 
 // Installer keeps the plugin installed on one node. Its methods may be called concurrently.
 type Installer struct {
-	cfg   Config
-	entry []byte
+	cfg Config
 	// step is told the name of each step after it is done.
 	step func(name string)
 
@@ -56,17 +54,18 @@ type Installer struct {
 	copied  [2]stamp             // the binary's source and itself when they were last found to be equal
 }
 
-// New makes an Installer; nothing is changed yet.
+// New makes an Installer; nothing is changed yet. The error says which path is missing.
 func New(cfg Config) (*Installer, error) {
+	for what, path := range map[string]string{"network configurations": cfg.ConfDir, "CNI plugins": cfg.BinDir, "the program": cfg.Binary} {
+		if !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("the path of %s must be absolute, and is %q: %s cannot be installed", what, path, plugin.Name)
+		}
+	}
 	cfg.Entry.Type = plugin.Name
 	if cfg.Settle == 0 {
 		cfg.Settle = time.Second
 	}
-	entry, err := json.Marshal(cfg.Entry)
-	if err != nil {
-		return nil, fmt.Errorf("the entry for %s cannot be written: %w", plugin.Name, err)
-	}
-	return &Installer{cfg: cfg, entry: entry, step: func(string) {}, orphans: map[string]time.Time{}}, nil
+	return &Installer{cfg: cfg, step: func(string) {}, orphans: map[string]time.Time{}}, nil
 }
 
 // attempts is how often Install tries when somebody else changes the configuration at the same time.
@@ -102,7 +101,7 @@ func (i *Installer) installEntry() (State, error) {
 	if err != nil || c == nil {
 		return State{}, err
 	}
-	path, text, err := c.wanted(i.entry)
+	path, text, err := c.wanted(i.cfg.Entry)
 	if err != nil {
 		return State{}, err
 	}

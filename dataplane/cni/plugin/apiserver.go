@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/cni"
@@ -42,7 +43,7 @@ func podLabels(ctx context.Context, c cni.Credentials, pod cni.Request) (map[str
 	if err != nil {
 		return nil, fmt.Errorf("the API server's address in the agent's credentials is of no use: %w", err)
 	}
-	q.Header.Set("Authorization", "Bearer "+c.Token)
+	q.Header.Set("Authorization", "Bearer "+strings.TrimSpace(c.Token))
 	q.Header.Set("Accept", onlyMetadata)
 	client, err := clientFor(c)
 	if err != nil {

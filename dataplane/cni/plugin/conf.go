@@ -30,6 +30,9 @@ type Conf struct {
 	AttachDir string `json:"attachDir,omitempty"`
 	// Namespace is Meerkat's own, whose Pods never wait for Meerkat; DefaultNamespace.
 	Namespace string `json:"namespace,omitempty"`
+	// DisabledCheck notes that the list says disableCheck for this plugin's sake alone: both go together. The plugin does not
+	// read it.
+	DisabledCheck bool `json:"disabledCheck,omitempty"`
 }
 
 // DefaultNamespace is where Meerkat itself runs.

@@ -14,7 +14,14 @@ import (
 // sysctls are network settings of the calling thread's namespace: paths below /proc/sys/net, and values.
 type sysctls map[string]string
 
-const sysctlRoot = "/proc/sys/net"
+// sysctlRoot is where /proc/sys/net is. A container's own is read-only; its Pod mounts the node's elsewhere, and says so by the
+// environment. Through either, a thread sees the namespace that it is in.
+func sysctlRoot() string {
+	if dir := os.Getenv("MEERKAT_SYSCTL_DIR"); dir != "" {
+		return dir
+	}
+	return "/proc/sys/net"
+}
 
 // acceptDAD decides whether the kernel looks for duplicates of new IPv6 addresses, which takes it a second.
 const acceptDAD = "ipv6/conf/%s/accept_dad"
@@ -24,7 +31,7 @@ func sysctlsOf(name string) (sysctls, error) {
 	found := sysctls{}
 	for _, group := range []string{"ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh"} {
 		directory := filepath.Join(group, name)
-		entries, err := os.ReadDir(filepath.Join(sysctlRoot, directory))
+		entries, err := os.ReadDir(filepath.Join(sysctlRoot(), directory))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without IPv6
 		}
@@ -47,7 +54,7 @@ func sysctlsOf(name string) (sysctls, error) {
 }
 
 func readSysctl(key string) (string, error) {
-	value, err := os.ReadFile(filepath.Join(sysctlRoot, key))
+	value, err := os.ReadFile(filepath.Join(sysctlRoot(), key))
 	return strings.TrimSpace(string(value)), err
 }
 
@@ -58,7 +65,7 @@ func (s sysctls) apply() error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && present == s[key] {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(sysctlRoot, key), []byte(s[key]), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(sysctlRoot(), key), []byte(s[key]), 0); err != nil {
 			return fmt.Errorf("cannot set net/%s to %q: %w", key, s[key], err)
 		}
 	}

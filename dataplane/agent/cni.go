@@ -99,7 +99,7 @@ func (a *Agent) undecided() error {
 // findPod gives the Pod of a sandbox: from the informer, which may be told of it in a moment, else from the API server itself.
 func (a *Agent) findPod(ctx context.Context, r cni.Request) (*corev1.Pod, error) {
 	key := client.ObjectKey{Namespace: r.Namespace, Name: r.Name}
-	is := func(p *corev1.Pod) bool { return r.UID == "" || string(p.UID) == r.UID }
+	is := func(p *corev1.Pod) bool { return r.Is(string(p.UID), p.Annotations) }
 	for until := time.Now().Add(informerLag); time.Now().Before(until); {
 		var p corev1.Pod
 		if err := a.cluster.cache.Get(ctx, key, &p); err == nil && is(&p) {
@@ -143,6 +143,7 @@ func (a *Agent) selecting(ctx context.Context, pod *corev1.Pod) ([]*v1alpha1.L7P
 func (h handler) Del(ctx context.Context, r cni.Request) error {
 	a := h.a
 	ended, ours := a.sandboxes.end(r)
+	uid := r.UID
 	switch {
 	case !ours && a.sandboxes.replaced(r):
 		return nil // the Pod runs in a later one
@@ -150,9 +151,10 @@ func (h handler) Del(ctx context.Context, r cni.Request) error {
 		a.asked.Lock()
 		delete(a.asked.pods, ended.UID)
 		a.asked.Unlock()
+		uid = string(ended.UID) // a static Pod's is not the kubelet's
 	}
-	if n := a.plane.Load(); n != nil && r.UID != "" {
-		if err := n.Forget(ctx, r.UID, runPath(r.Netns)); err != nil {
+	if n := a.plane.Load(); n != nil && uid != "" {
+		if err := n.Forget(ctx, uid, runPath(r.Netns)); err != nil {
 			return err
 		}
 	}

@@ -99,8 +99,12 @@ func (s *sandboxes) end(r cni.Request) (sandbox, bool) {
 func (s *sandboxes) replaced(r cni.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have, ok := s.byUID[types.UID(r.UID)]
-	return ok && !have.Ended && have.ContainerID != r.ContainerID
+	for _, have := range s.byUID {
+		if have.Namespace == r.Namespace && have.Name == r.Name && !have.Ended && have.ContainerID != r.ContainerID {
+			return true
+		}
+	}
+	return false
 }
 
 // present gives the sandboxes whose namespaces are there, and those that have ended while their Pods are still known. keep says

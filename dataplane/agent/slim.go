@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/cni"
 )
 
 // The slim functions keep of an object what a plan reads, before it enters the cache.
@@ -23,8 +24,12 @@ func slimPod(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
+	meta := slimMeta(p.ObjectMeta)
+	if uid, static := p.Annotations[cni.StaticPodUID]; static {
+		meta.Annotations = map[string]string{cni.StaticPodUID: uid}
+	}
 	return &corev1.Pod{
-		ObjectMeta: slimMeta(p.ObjectMeta),
+		ObjectMeta: meta,
 		Spec: corev1.PodSpec{
 			NodeName: p.Spec.NodeName, HostNetwork: p.Spec.HostNetwork,
 			InitContainers: slimContainers(p.Spec.InitContainers), Containers: slimContainers(p.Spec.Containers),

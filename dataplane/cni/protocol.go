@@ -24,7 +24,7 @@ const (
 // Request is what the plugin tells the agent about one network interface of one Pod's sandbox.
 type Request struct {
 	// Namespace, Name and UID are the Pod's. UID is empty when the runtime does not tell it. It is the kubelet's: for a static
-	// Pod the API server has another one, and knows this one as the annotation kubernetes.io/config.hash.
+	// Pod the API server has another one, and knows this one as the annotation StaticPodUID.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	UID       string `json:"uid"`
@@ -38,6 +38,14 @@ type Request struct {
 	// Addresses are the ones that the plugins before have given it, with the length of their subnet; at Del and Check those of
 	// the time of Add, when the runtime knows them.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
+}
+
+// StaticPodUID is the annotation in which the API server's copy of a static Pod has the kubelet's UID.
+const StaticPodUID = "kubernetes.io/config.hash"
+
+// Is says whether the API server's Pod with this UID and these annotations is the request's.
+func (r Request) Is(uid string, annotations map[string]string) bool {
+	return r.UID == "" || r.UID == uid || r.UID == annotations[StaticPodUID]
 }
 
 // Pod is the Pod's namespace and name, for messages.

@@ -3,6 +3,7 @@ package cni_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -160,6 +161,39 @@ func TestClientOfNoAgent(t *testing.T) {
 	_, err := cni.Client{Socket: filepath.Join(t.TempDir(), "agent.sock")}.Add(context.Background(), request())
 	if !errors.Is(err, cni.ErrNoAgent) || time.Since(began) > 500*time.Millisecond {
 		t.Errorf("%v after %s", err, time.Since(began))
+	}
+}
+
+// TestClientOfASlowAgent bounds how long a runtime waits for an agent that hangs.
+func TestClientOfASlowAgent(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	listener, err := net.Listen("unix", socket) // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // test
+	began := time.Now()
+	_, err = cni.Client{Socket: socket}.Add(context.Background(), request())
+	took := time.Since(began)
+	if !errors.Is(err, cni.ErrNoAgent) || !strings.Contains(err.Error(), "has not answered within 10s") || took > 12*time.Second {
+		t.Errorf("%v after %s", err, took)
+	}
+}
+
+func TestRequestIs(t *testing.T) {
+	static := map[string]string{cni.StaticPodUID: "u1"}
+	for _, c := range []struct {
+		uid         string
+		annotations map[string]string
+		want        bool
+	}{{"u1", nil, true}, {"u2", nil, false}, {"u2", static, true}} {
+		if got := request().Is(c.uid, c.annotations); got != c.want {
+			t.Errorf("%s %v: %v", c.uid, c.annotations, got)
+		}
+	}
+	if !(cni.Request{}).Is("u1", nil) {
+		t.Error("a runtime that does not tell UIDs")
 	}
 }
 

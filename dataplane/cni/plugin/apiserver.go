@@ -23,8 +23,6 @@ const (
 	largestAnswer = 4 << 20
 	// onlyMetadata asks for no more of the Pod than that.
 	onlyMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-	// staticPodUID is the annotation in which the API server's copy of a static Pod has the kubelet's UID.
-	staticPodUID = "kubernetes.io/config.hash"
 )
 
 // metadata is what is needed of a Pod.
@@ -90,7 +88,7 @@ func labelsIn(status int, text []byte, pod cni.Request) (map[string]string, erro
 	if err := json.Unmarshal(text, &object); err != nil {
 		return nil, fmt.Errorf("the API server's answer cannot be read: %w", err)
 	}
-	if m := object.Metadata; pod.UID != "" && m.UID != pod.UID && m.Annotations[staticPodUID] != pod.UID {
+	if m := object.Metadata; !pod.Is(m.UID, m.Annotations) {
 		return nil, fmt.Errorf("the API server knows another Pod of that name, with the UID %s", m.UID)
 	}
 	return object.Metadata.Labels, nil

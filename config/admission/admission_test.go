@@ -51,6 +51,7 @@ func TestAgentsWriteTheirOwnReport(t *testing.T) {
 		{"create without a node", unbound, createReport("node-1"), "an agent's token must be bound to its Pod"},
 		{"create its own by server-side apply", one, applyReport("node-1", false), ""},
 		{"create its own", two, createReport("node-2"), ""},
+		{"report by server-side apply at once", two, applyReport("node-2", true), ""},
 		{"report by server-side apply", one, applyReport("node-1", true), ""},
 		{"report for another by server-side apply", two, applyReport("node-1", true), "and not node-1"},
 		{"update its own", one, updateReport("node-1", false), ""},

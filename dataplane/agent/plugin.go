@@ -66,7 +66,7 @@ func (a *Agent) install(ctx context.Context) {
 	}()
 	if a.cfg.CNI.Disabled {
 		for told := ""; ctx.Err() == nil; a.idle(ctx, attemptEvery) {
-			err := a.installer.Remove(ctx)
+			err := a.installer.Disable()
 			if err == nil {
 				return
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/cni/plugin"
 )
 
-// Config says where to install what. All fields but KeepBinary and Settle are required.
+// Config says where to install what. All fields but Settle are required.
 type Config struct {
 	// ConfDir is the runtime's directory of network configurations (/etc/cni/net.d), and BinDir that of CNI plugins
 	// (/opt/cni/bin), as this process sees them.
@@ -25,9 +25,6 @@ type Config struct {
 	Binary string
 	// Entry is the plugin's configuration; Type is filled in.
 	Entry plugin.Conf
-	// KeepBinary makes Remove leave the binary. Runtimes that delete a Pod by the configuration it was created with (CRI-O)
-	// need it until the last such Pod is gone.
-	KeepBinary bool
 	// Settle is how long Remove waits between the entry and the binary, for the runtime to read its configuration again; 0
 	// stands for a second.
 	Settle time.Duration
@@ -71,8 +68,8 @@ func New(cfg Config) (*Installer, error) {
 // attempts is how often Install tries when somebody else changes the configuration at the same time.
 const attempts = 5
 
-// Install makes sure that the plugin's binary and its entry are there. It is idempotent, and does nothing once Remove was
-// called. On an error the node's network configuration is as it was.
+// Install makes sure that the plugin's binary and its entry are there. It is idempotent, and does nothing once Disable
+// or Remove was called. On an error the node's network configuration is as it was.
 func (i *Installer) Install() (State, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

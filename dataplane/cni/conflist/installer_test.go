@@ -347,22 +347,28 @@ func TestRemoveFindsMovedFiles(t *testing.T) {
 	}
 }
 
-func TestKeepBinary(t *testing.T) {
+func TestDisableKeepsTheBinary(t *testing.T) {
 	h := newHost(t)
 	h.write("10-pods.conflist", bridge, 0o600)
-	i, err := conflist.New(conflist.Config{ConfDir: h.conf, BinDir: h.bin, Binary: h.binary, KeepBinary: true, Log: logr.Discard()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	i := h.installer()
 	h.install(i)
-	if err := i.Remove(context.Background()); err != nil {
+	if err := i.Disable(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(h.bin, plugin.Name)); err != nil {
 		t.Error(err)
 	}
+	if used, err := h.used(); err != nil || used != "pods bridge" {
+		t.Errorf("the runtime uses %q (%v)", used, err)
+	}
 	if s := h.install(i); s.File != "" {
-		t.Errorf("Install did something after Remove: %+v", s)
+		t.Errorf("Install did something after Disable: %+v", s)
+	}
+	if err := i.Remove(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(h.bin, plugin.Name)); err == nil {
+		t.Error("the binary is still there after Remove")
 	}
 }
 

@@ -14,21 +14,34 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/cni/plugin"
 )
 
-// Remove takes our entry out of every file of the runtime's directory, removes the lists of our own, and then the binary. Files
-// that were edited are again what they were, byte for byte. It may be called again after an error, and then goes on. Once it was
-// called, Install does nothing.
+// Disable takes our entry out of every file of the runtime's directory, and removes the lists of our own. Files that were edited
+// are again what they were, byte for byte. The binary stays: runtimes that delete a Pod by the configuration it was created with
+// (CRI-O) need it until the last such Pod is gone. Once it was called, Install does nothing. It may be called again after an error,
+// and then goes on.
+func (i *Installer) Disable() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, err := i.disable()
+	return err
+}
+
+func (i *Installer) disable() (changed bool, err error) {
+	i.removed = true
+	if changed, err = i.removeEntries(); err != nil {
+		return changed, err
+	}
+	return changed, errors.Join(sweep(i.cfg.ConfDir), sweep(i.cfg.BinDir))
+}
+
+// Remove does what Disable does, and then removes the binary.
 func (i *Installer) Remove(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.removed = true
-	changed, err := i.removeEntries()
+	changed, err := i.disable()
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(sweep(i.cfg.ConfDir), sweep(i.cfg.BinDir)); err != nil {
-		return err
-	}
-	if _, err := os.Stat(i.binaryPath()); i.cfg.KeepBinary || errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(i.binaryPath()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if changed {

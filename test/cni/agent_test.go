@@ -33,6 +33,7 @@ type agent struct {
 	plane    *node.Node
 	attacher *attach.Attacher
 	stop     func() // no longer serves the plugin
+	close    func() // puts everything back
 
 	mu       sync.Mutex
 	snapshot plan.Snapshot
@@ -76,11 +77,12 @@ func newAgent(w *world, policies string) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	a.close = sync.OnceFunc(func() {
 		if err := a.plane.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(a.close)
 	if a.attacher, err = attach.New(w.node, filepath.Join(w.path("agent"), "attach")); err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,7 @@ type world struct {
 	runtime   *libcni.CNIConfig
 	installer *conflist.Installer
 	sandboxes int
+	original  []byte // configuration, without our entry
 }
 
 func newWorld(t *testing.T) *world {
@@ -86,7 +87,7 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 // configure writes the configuration of the node's CNI plugin, and has ours installed behind it.
 func (w *world) configure() {
 	w.t.Helper()
-	text := fmt.Sprintf(`{
+	w.original = fmt.Appendf(nil, `{
   "cniVersion": "1.0.0",
   "name": "pods",
   "plugins": [
@@ -95,7 +96,7 @@ func (w *world) configure() {
   ]
 }
 `, w.path("ipam"))
-	if err := os.WriteFile(w.path("net.d/10-pods.conflist"), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(w.path("net.d/10-pods.conflist"), w.original, 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 	var err error

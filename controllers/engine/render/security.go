@@ -10,6 +10,8 @@ func agentCapabilities() []corev1.Capability {
 		"NET_ADMIN", // makes and moves interfaces, sets addresses, routes and neighbours
 		"NET_RAW",   // sends resets, and the probes that tell whether the engine inspects
 		"SYS_ADMIN", // enters the network namespaces of Pods
+		// Installs the CNI plugin: /opt/cni/bin belongs to another user than root where the plugins' release was unpacked as it is.
+		"DAC_OVERRIDE",
 	}
 }
 

@@ -33,7 +33,9 @@ func (i *Installer) writeTemporary(path string, text []byte, like fs.FileInfo) (
 	i.step("temporary made")
 	_, err = file.Write(text)
 	if owner, ok := like.Sys().(*syscall.Stat_t); ok && err == nil {
-		err = file.Chown(int(owner.Uid), int(owner.Gid))
+		if err = file.Chown(int(owner.Uid), int(owner.Gid)); errors.Is(err, unix.EPERM) {
+			err = nil // without CAP_CHOWN the file is ours: runtimes read it as root
+		}
 	}
 	err = errors.Join(err, file.Chmod(like.Mode().Perm()), file.Sync(), file.Close())
 	if err != nil {

@@ -55,7 +55,7 @@ func defaultOptions() *options {
 		metricsAddress: ":8443", healthAddress: ":8081", pprofAddress: "0",
 		webhook: true, webhookPort: 9443,
 		tlsMinVersion: "1.3", logLevel: "info",
-		apiQPS: 50, apiBurst: 100, shutdownPeriod: 20 * time.Second,
+		apiQPS: 200, apiBurst: 400, shutdownPeriod: 20 * time.Second,
 	}
 }
 

@@ -21,6 +21,7 @@ E2EFLAGS ?=
 # Tools are built from the exact versions of their go.mod, and carry the version in their name: a new version is a new file.
 CONTROLLER_GEN := bin/controller-gen-$(shell awk '$$1 == "sigs.k8s.io/controller-tools" { print $$2 }' hack/tools/go.mod)
 KUSTOMIZE := bin/kustomize-$(shell awk '$$1 == "sigs.k8s.io/kustomize/kustomize/v5" && $$2 ~ /^v/ { print $$2 }' hack/tools/kustomize/go.mod)
+HELM := bin/helm-$(shell awk '$$1 == "helm.sh/helm/v3" { print $$2 }' hack/tools/helm/go.mod)
 GOLANGCI_LINT := bin/golangci-lint-$(shell awk '$$1 == "github.com/golangci/golangci-lint/v2" { print $$2 }' hack/tools/golangci-lint/go.mod)
 
 say = @printf '==> %s\n'
@@ -46,7 +47,7 @@ build: bin ## Build the programs into bin/.
 	@go build -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: manifests build-installer ## Regenerate everything that is generated: deep copies, kinds, roles, dist/install.yaml.
+generate: manifests build-installer chart ## Regenerate everything that is generated: deep copies, kinds, roles, dist/install.yaml.
 	$(say) 'generating deep copies'
 	@hack/generate.sh object $(CONTROLLER_GEN) api/v1alpha1
 
@@ -61,6 +62,11 @@ build-installer: manifests $(KUSTOMIZE) ## Write dist/install.yaml, all that is 
 	$(say) 'writing dist/install.yaml'
 	@mkdir -p dist
 	@hack/generate.sh installer $(KUSTOMIZE) dist
+
+.PHONY: chart
+chart: manifests $(KUSTOMIZE) ## Write the parts of the Helm chart that come from config/.
+	$(say) 'writing charts/meerkat'
+	@hack/chart.sh $(KUSTOMIZE) charts/meerkat
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code.
@@ -82,6 +88,11 @@ test-load: install-deps ## Run the tests under load and under failure (six minut
 test-kernel: ## Play all scenarios on Open vSwitch's kernel datapath, in an emulated machine (SCENARIOS='storefront audit').
 	$(say) 'playing scenarios on the kernel datapath, in an emulated machine (ten to twenty minutes)'
 	@hack/kernel/test.sh $(SCENARIOS)
+
+.PHONY: test-chart
+test-chart: $(HELM) $(KUSTOMIZE) ## Compare the Helm chart with what kustomize installs, and lint it.
+	$(say) 'testing charts/meerkat'
+	@HELM=$(CURDIR)/$(HELM) KUSTOMIZE=$(CURDIR)/$(KUSTOMIZE) go test -count=1 ./charts/...
 
 .PHONY: vet
 vet:
@@ -169,6 +180,11 @@ $(KUSTOMIZE): hack/tools/kustomize/go.mod hack/tools/kustomize/go.sum | bin
 	$(say) 'building $@ (half a minute the first time)'
 	@rm -f bin/kustomize*
 	@cd hack/tools/kustomize && go build -o $(CURDIR)/$@ sigs.k8s.io/kustomize/kustomize/v5
+
+$(HELM): hack/tools/helm/go.mod hack/tools/helm/go.sum | bin
+	$(say) 'building $@ (some minutes the first time)'
+	@rm -f bin/helm*
+	@cd hack/tools/helm && go build -o $(CURDIR)/$@ helm.sh/helm/v3/cmd/helm
 
 $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum | bin
 	$(say) 'building $@ (some minutes the first time)'

@@ -14,11 +14,18 @@ hack/generate.sh rbac "$1" "$fresh/rbac"
 mkdir "$fresh/dist"
 hack/generate.sh installer "$2" "$fresh/dist"
 
+hack/chart.sh "$2" "$fresh/chart"
+
 stale=0
 diff -u api/v1alpha1/zz_generated.deepcopy.go "$fresh/object/zz_generated.deepcopy.go" || stale=1
 diff -ru config/crd/bases "$fresh/crd" || stale=1
 diff -u config/rbac/role.yaml "$fresh/rbac/role.yaml" || stale=1
 diff -u dist/install.yaml "$fresh/dist/install.yaml" || stale=1
+for directory in crds templates; do
+  for file in "$fresh/chart/$directory"/*; do
+    diff -u "charts/meerkat/$directory/${file##*/}" "$file" || stale=1
+  done
+done
 if [ $stale = 1 ]; then
   echo "Generated files are not current: run 'make generate' and commit what it changes." >&2
   exit 1

@@ -198,7 +198,7 @@ func (w *world) roll(nodes int32) {
 }
 
 // schedule makes the Pod of the agent on a node; started tells whether its agent came up.
-func (w *world) schedule(node string, started bool) *corev1.Pod {
+func (w *world) schedule(node string, started bool) {
 	w.t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -214,7 +214,6 @@ func (w *world) schedule(node string, started bool) *corev1.Pod {
 	}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{status}
 	w.do(w.Status().Update(w.t.Context(), pod))
-	return pod
 }
 
 // report plays a node's agent: it writes a report with the condition.

@@ -16,6 +16,7 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
 
 // options are what the command line and the environment say.
@@ -86,15 +87,15 @@ func (o *options) config(log logr.Logger) (agent.Config, error) {
 		errs = append(errs, fmt.Errorf("--threads is %d; write a number from 1 to 64", o.threads))
 	}
 	cluster, err := o.cluster()
-	datapath, err2 := o.datapathType()
+	datapath, err2 := ovsdaemon.ParseDatapath(o.datapath)
 	if err := errors.Join(append(errs, err, err2)...); err != nil {
 		return agent.Config{}, err
 	}
 	cfg := agent.Config{
 		Node: o.node, Version: version, REST: cluster, StateDir: o.stateDir, NetnsDir: o.netnsDir, MTU: o.mtu,
 		Engine: engine.Config{Threads: o.threads, LockDir: filepath.Join(o.stateDir, "lock")},
-		Switch: func(ctx context.Context) (openflow.Switch, error) {
-			return locateSwitch(ctx, o.nodeSwitchDir, o.switchDir, datapath)
+		Switch: func(ctx context.Context) (*openflow.OVS, error) {
+			return locateSwitch(ctx, ovsdaemon.Place{OwnDir: o.switchDir, NodeDir: o.nodeSwitchDir, Datapath: datapath})
 		},
 		CNI: &agent.CNI{
 			Socket: o.cniSocket, StateDir: o.cniStateDir, RunDir: filepath.Dir(o.cniSocket), ConfDir: o.cniConfDir, BinDir: o.cniBinDir,
@@ -130,17 +131,4 @@ func (o *options) cluster() (*rest.Config, error) {
 	}
 	c.UserAgent = "meerkat-agent/" + version
 	return c, nil
-}
-
-// datapathType is Open vSwitch's name for the datapath; empty for whichever works.
-func (o *options) datapathType() (string, error) {
-	switch o.datapath {
-	case "auto":
-		return "", nil
-	case "kernel":
-		return openflow.DatapathKernel, nil
-	case "userspace":
-		return openflow.DatapathUserspace, nil
-	}
-	return "", fmt.Errorf("--datapath is %q; write auto, kernel or userspace", o.datapath)
 }

@@ -32,7 +32,7 @@ type Agent struct {
 
 	pokes chan struct{} // capacity 1
 	plane atomic.Pointer[node.Node]
-	swtch atomic.Pointer[openflow.Switch]
+	swtch atomic.Pointer[openflow.OVS]
 	// waiting is why nothing is synced yet; empty once it is.
 	waiting atomic.Pointer[string]
 	alive   atomic.Int64 // when the loop last went around, in Unix nanoseconds
@@ -122,14 +122,41 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	background.Go(func() { a.serveCNI(inner) })
 
-	a.startPlane(ctx)
-	a.loop(ctx)
+	for ctx.Err() == nil {
+		a.startPlane(ctx)
+		a.loop(ctx)
+		if n := a.plane.Load(); n != nil && ctx.Err() == nil {
+			if err := a.stopPlane(); err != nil {
+				return err
+			}
+		}
+	}
 	stop()
 	background.Wait()
-	if n := a.plane.Load(); n != nil {
-		return n.Detach()
+	return a.stopPlane()
+}
+
+// stopPlane ends the data plane and leaves everything in force.
+func (a *Agent) stopPlane() error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
+	n := a.plane.Swap(nil)
+	if n == nil {
+		return nil
 	}
-	return nil
+	return n.Detach()
+}
+
+// moved tells whether the node's bridge belongs into another Open vSwitch than the one that is away.
+func (a *Agent) moved(ctx context.Context) bool {
+	n, have := a.plane.Load(), a.swtch.Load()
+	if n == nil || have == nil || n.Bridge().Down == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, switchTimeout)
+	defer cancel()
+	now, err := a.cfg.Switch(ctx)
+	return err == nil && (now.RunDir != have.RunDir || now.DatapathType != have.DatapathType)
 }
 
 // becomeSynced waits until the informers have heard everything.
@@ -173,7 +200,7 @@ func (a *Agent) tryPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.swtch.Store(&bridge)
+	a.swtch.Store(bridge)
 	n, err := node.Start(ctx, node.Config{
 		Name: a.cfg.Node, Netns: a.cfg.Netns, StateDir: a.cfg.StateDir, Switch: bridge, MTU: a.cfg.MTU, Engine: a.cfg.Engine,
 		Locate: a.locator.locate, OnVerdict: a.onVerdict, Log: a.cfg.Log.WithName("node"),

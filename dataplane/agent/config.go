@@ -28,8 +28,9 @@ type Config struct {
 	NetnsDir string
 	// MTU is the largest of the Pods' interfaces, in bytes.
 	MTU int
-	// Switch finds the node's Open vSwitch. It is called again after an error, until one is there.
-	Switch func(ctx context.Context) (openflow.Switch, error)
+	// Switch finds the node's Open vSwitch. It is called again after an error, until one is there, and when that one is away: the node
+	// may have another by then.
+	Switch func(ctx context.Context) (*openflow.OVS, error)
 	// Engine is how the engine runs; see node.Config.
 	Engine engine.Config
 	// CNI is about the chained CNI plugin; nil runs without one.
@@ -71,4 +72,6 @@ const (
 	refreshEvery = 30 * time.Second
 	// attemptEvery is the pause between two attempts to reach what the data plane needs: the switch, the engine.
 	attemptEvery = time.Second
+	// switchTimeout bounds the search for the switch.
+	switchTimeout = 5 * time.Second
 )

@@ -92,11 +92,11 @@ func (a *Agent) putBack(ctx context.Context) error {
 			return err
 		}
 		if err == nil {
-			bridge = &found
+			bridge = found
 		}
 	}
 	if bridge != nil {
-		if err := node.Remove(ctx, a.attacher, *bridge); err != nil {
+		if err := node.Remove(ctx, a.attacher, bridge); err != nil {
 			return err
 		}
 	}

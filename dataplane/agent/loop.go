@@ -15,7 +15,7 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
 
-// loop syncs: at once after a quiet time, then at the pace, and again by itself when something failed.
+// loop syncs until ctx ends, or the bridge is to move to another switch: at once after a quiet time, then at the pace, and again by itself when something failed.
 func (a *Agent) loop(ctx context.Context) {
 	refresh := time.NewTicker(refreshEvery)
 	defer refresh.Stop()
@@ -29,6 +29,10 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-alive.C:
+			if a.moved(ctx) {
+				a.cfg.Log.Info("The node has another Open vSwitch now: the bridge moves there")
+				return
+			}
 			continue
 		case <-a.pokes:
 		case <-again:

@@ -46,7 +46,7 @@ func TestAgentProcess(t *testing.T) {
 	cfg := agent.Config{
 		Node: o.Node, Version: "test", REST: rest, Netns: o.Netns, StateDir: filepath.Join(o.Dir, "state"), NetnsDir: filepath.Join(o.Dir, "netns"),
 		MTU: 1500, Engine: engine.Config{LockDir: filepath.Join(o.Dir, "lock")}, Verdicts: os.Stdout,
-		Switch: func(context.Context) (openflow.Switch, error) {
+		Switch: func(context.Context) (*openflow.OVS, error) {
 			return &openflow.OVS{Programs: o.Programs, RunDir: o.RunDir, DatapathType: openflow.DatapathUserspace}, nil
 		},
 		Log: funcr.NewJSON(func(line string) { _, _ = os.Stderr.WriteString(line + "\n") }, funcr.Options{LogTimestamp: true}),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,9 @@ in force stays so, for the next agent to take up. Only when the Engine is delete
 			a, err := agent.New(cfg)
 			if err != nil {
 				return err
+			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(agent.GCPercent)
 			}
 			log.Info("Agent starts", "version", version, "node", cfg.Node)
 			return a.Run(c.Context())

@@ -63,6 +63,10 @@ type CNI struct {
 	Disabled bool
 }
 
+// GCPercent is what an agent's process sets the garbage collector to, unless the environment says otherwise (GOGC): a Sync leaves as
+// much garbage as all that is known takes, and nodes have better uses for memory than to keep it.
+const GCPercent = 40
+
 const (
 	// defaultPace bounds Syncs to ten a second.
 	defaultPace = 100 * time.Millisecond

@@ -30,17 +30,24 @@ type attached struct {
 // interposeNew interposes the plan's Pods that are not yet. The errors are by Pod; one that fails does not hold up the others.
 func (n *Node) interposeNew(ctx context.Context, p *plan.NodePlan, numbers ledger.Numbers) map[types.NamespacedName]error {
 	failed := map[types.NamespacedName]error{}
+	var found []newcomer
 	for _, e := range n.adopt(ctx, p, numbers) {
 		target, err := n.cfg.Locate(e.Pod)
-		if have, ok := n.edges[e.Pod]; ok && have.uid == e.UID && (err != nil || have.target == target) {
+		have, ok := n.edges[e.Pod]
+		if ok && have.uid == e.UID && (err != nil || have.target == target) {
 			continue
 		}
-		if err == nil {
-			err = n.interpose(ctx, e, target, p, numbers)
+		if ok && err == nil { // a Pod of the same name was here before, or this one in another sandbox
+			err = n.release(ctx, e.Pod)
 		}
 		if err != nil {
 			failed[e.Pod] = fmt.Errorf("Pod %s: %w", e.Pod, err)
+			continue
 		}
+		found = append(found, newcomer{edge: e, attached: attached{uid: e.UID, target: target, number: numbers.Edges[e.Pod]}})
+	}
+	for pod, err := range n.interposeAll(ctx, found, func() error { return n.commit(ctx, p, numbers) }) {
+		failed[pod] = fmt.Errorf("Pod %s: %w", pod, err)
 	}
 	return failed
 }
@@ -75,46 +82,6 @@ func (n *Node) addPorts(ctx context.Context, a *attached, mac net.HardwareAddr) 
 	ports, err := n.cfg.Switch.AddPorts(ctx, a.names[:]...)
 	a.ports = openflow.EdgePorts{Pod: ports[a.names[0]], Uplink: ports[a.names[1]], MAC: mac}
 	return err
-}
-
-func (n *Node) interpose(ctx context.Context, e plan.Edge, target attach.Target, p *plan.NodePlan, numbers ledger.Numbers) error {
-	if _, ok := n.edges[e.Pod]; ok { // a Pod of the same name was here before, or this one in another sandbox
-		if err := n.release(ctx, e.Pod); err != nil {
-			return err
-		}
-	}
-	// What an earlier run left half done is undone: only then does the Pod surely have its interface.
-	state, _, err := n.attacher.Status(ctx, target)
-	if err == nil && state == attach.Unfinished {
-		err = n.undo(ctx, target)
-	}
-	if err != nil {
-		return err
-	}
-	a := attached{uid: e.UID, target: target, number: numbers.Edges[e.Pod]}
-	mac, err := macOf(target)
-	if err != nil {
-		return err
-	}
-	// No entry of an earlier Pod, or of an earlier time of this one, may carry a connection past the policy.
-	if err := n.flush(ctx, a.number); err != nil {
-		return err
-	}
-	_, err = n.attacher.Interpose(ctx, target, func(podPort, uplinkPort string) error {
-		a.names = [2]string{podPort, uplinkPort}
-		if err := n.addPorts(ctx, &a, mac); err != nil {
-			return err
-		}
-		n.edges[e.Pod] = a
-		// The Pod has no connectivity until this returns, so its flows are committed now and not with the others'.
-		return n.commit(ctx, p, numbers)
-	})
-	if err != nil {
-		delete(n.edges, e.Pod)
-		return err
-	}
-	n.links.follow(e.Pod, target, a.names[:]...)
-	return nil
 }
 
 // undo puts back an interface that an earlier run has left half way. Its ports go, too: the switch would go on listening to

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,7 @@ func TestAgentProcess(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		t.Fatal(err)
 	}
+	debug.SetGCPercent(agent.GCPercent)
 	rest, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +51,7 @@ func TestAgentProcess(t *testing.T) {
 		Switch: func(context.Context) (*openflow.OVS, error) {
 			return &openflow.OVS{Programs: o.Programs, RunDir: o.RunDir, DatapathType: openflow.DatapathUserspace}, nil
 		},
-		Log: funcr.NewJSON(func(line string) { _, _ = os.Stderr.WriteString(line + "\n") }, funcr.Options{LogTimestamp: true}),
+		Log: funcr.NewJSON(func(line string) { _, _ = os.Stderr.WriteString(line + "\n") }, funcr.Options{LogTimestamp: true, Verbosity: 1}),
 	}
 	if o.CNI {
 		cfg.CNI = &agent.CNI{

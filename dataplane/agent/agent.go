@@ -50,6 +50,7 @@ type Agent struct {
 	syncing   sync.Mutex // one Sync at a time; guards what follows
 	completer *completer
 	began     time.Time // of the last Sync
+	took      time.Duration
 	heard     bool      // the informers have heard everything
 	leaving   bool      // the Engine is being deleted: nothing is synced any more
 	latest    atomic.Pointer[synced]

@@ -70,6 +70,9 @@ const GCPercent = 40
 const (
 	// defaultPace bounds Syncs to ten a second.
 	defaultPace = 100 * time.Millisecond
+	// idleShare is how many times as long as a Sync takes it is at least from its beginning to that of the next one: where there is a
+	// lot to do, it does not take more than a third of the time.
+	idleShare = 3
 	// retryFirst and retryMost bound the pause after a Sync that failed.
 	retryFirst, retryMost = 500 * time.Millisecond, 10 * time.Second
 	// refreshEvery is how often a Sync is asked for without any event.

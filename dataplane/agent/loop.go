@@ -65,7 +65,7 @@ func (a *Agent) loop(ctx context.Context) {
 // atPace waits until the next Sync may begin; false when ctx has ended. Events that come meanwhile are part of it.
 func (a *Agent) atPace(ctx context.Context) bool {
 	a.syncing.Lock()
-	wait := a.cfg.pace - time.Since(a.began)
+	wait := max(a.cfg.pace, idleShare*a.took) - time.Since(a.began)
 	a.syncing.Unlock()
 	if wait > 0 {
 		select {
@@ -129,9 +129,10 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	}
 	report, err := n.Sync(ctx, snapshot)
 	s.outcome = node.Outcome{Report: report, Err: err}
+	a.took = time.Since(a.began)
 	a.latest.Store(s)
 	a.wait("")
-	a.metrics.synced(time.Since(a.began), s.err())
+	a.metrics.synced(a.took, s.err())
 	a.cfg.Log.V(1).Info("Synced", "pods", len(snapshot.Pods), "policies", len(snapshot.L7Policies), "took", report.Took, "steps", report.Steps)
 	if err := s.err(); err != nil {
 		a.cfg.Log.Error(err, "Not everything is in force")

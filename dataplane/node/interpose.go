@@ -12,7 +12,7 @@ import (
 
 // atOnce is how many Pods are interposed at a time. Those that are ready together share a commit of flows, which takes most of the
 // time.
-const atOnce = 8
+const atOnce = 16
 
 // newcomer is a Pod that is to be interposed.
 type newcomer struct {

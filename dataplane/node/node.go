@@ -57,6 +57,7 @@ type Node struct {
 	edges   map[types.NamespacedName]attached
 	rules   rulesInForce
 	current programmed
+	denials map[uint32]verdict.Denial // of the flows, by number
 	// pairs are the port numbers of the engine's and the agent's pairs; engineUp is what the flows now take the engine for.
 	pairs    openflow.Ports
 	engineUp bool

@@ -40,8 +40,9 @@ type Step struct {
 
 // programmed is what was last committed.
 type programmed struct {
-	plan    *plan.NodePlan
-	numbers ledger.Numbers
+	plan     *plan.NodePlan
+	numbers  ledger.Numbers
+	refusals []Refusal
 }
 
 func (p programmed) uses(id uint16) bool {
@@ -85,7 +86,9 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	r := &Report{}
 	r.Plan, r.Findings = plan.Compile(s)
 	w.lap("compile")
-
+	if n.holds(r.Plan) {
+		return n.stay(s, r, w), nil
+	}
 	numbers, err := n.assign(ctx, r.Plan)
 	if err != nil {
 		return r, err
@@ -108,7 +111,7 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 		return r, err
 	}
 	w.lap("release")
-	n.current = programmed{r.Plan, numbers}
+	n.current = programmed{r.Plan, numbers, r.Refusals}
 	if h := n.engine.Health(); !h.Healthy && len(n.rules.loaded) > 0 {
 		return r, errors.Join(errEngine, errors.New(h.Reason))
 	}
@@ -159,16 +162,22 @@ func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle
 	return b
 }
 
+// describe makes it known what the plan's numbers stand for.
 func (n *Node) describe(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
-	denials := map[uint32]verdict.Denial{}
+	n.denials = map[uint32]verdict.Denial{}
 	for _, d := range n.render(p, numbers).Denials {
-		denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction, Reset: d.Reset, Full: d.Full}
+		n.denials[d.Number] = verdict.Denial{Policies: d.Policies, Direction: d.Direction, Reset: d.Reset, Full: d.Full}
 	}
+	n.name(s, p, numbers)
+}
+
+// name makes known what the addresses of a snapshot stand for.
+func (n *Node) name(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
 	macs := make(map[string]net.HardwareAddr, len(n.edges))
 	for pod, a := range n.edges {
 		macs[pod.String()] = a.ports.MAC
 	}
-	n.directory.Store(verdict.NewDirectory(s.Pods, p, numbers, denials, macs))
+	n.directory.Store(verdict.NewDirectory(s.Pods, s.AddressSlices, p, numbers, n.denials, macs))
 }
 
 var errEngine = errors.New("the engine does not inspect")

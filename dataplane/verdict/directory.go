@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
@@ -30,8 +31,9 @@ type Denial struct {
 	Full bool
 }
 
-// NewDirectory makes the directory of what a node has programmed. macs are the interposed Pods', by "namespace/name".
-func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials map[uint32]Denial,
+// NewDirectory makes the directory of what a node has programmed, with the names of Pods and of the peers that slices tell of. macs are
+// the interposed Pods', by "namespace/name".
+func NewDirectory(pods []corev1.Pod, peers []v1alpha1.AddressSlice, p *plan.NodePlan, n ledger.Numbers, denials map[uint32]Denial,
 	macs map[string]net.HardwareAddr) *Directory {
 	d := &Directory{
 		pods:     make(map[netip.Addr]string, len(pods)),
@@ -40,7 +42,17 @@ func NewDirectory(pods []corev1.Pod, p *plan.NodePlan, n ledger.Numbers, denials
 		denials:  denials,
 		macs:     macs,
 	}
-	for i := range pods {
+	for i := range peers {
+		for k := range peers[i].Peers {
+			peer := &peers[i].Peers[k]
+			for _, text := range peer.Addresses {
+				if a, err := netip.ParseAddr(text); err == nil {
+					d.pods[a.Unmap()] = peer.Namespace + "/" + peer.Name
+				}
+			}
+		}
+	}
+	for i := range pods { // these know better
 		if pods[i].Spec.HostNetwork {
 			continue // its address is the node's
 		}

@@ -50,7 +50,7 @@ func directory() *Directory {
 	}
 	n := ledger.Numbers{RuleSets: map[string]uint16{"in": 1, "out": 2049, "none": 2}}
 	denials := map[uint32]Denial{7: {Policies: []string{"shop/web"}, Direction: plan.Ingress, Reset: true}}
-	return NewDirectory([]corev1.Pod{pod("client", "10.0.0.2"), pod("web", "10.0.0.3")}, p, n, denials, nil)
+	return NewDirectory([]corev1.Pod{pod("client", "10.0.0.2"), pod("web", "10.0.0.3")}, nil, p, n, denials, nil)
 }
 
 // event is one of the engine's about a packet from the client to the server.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,6 +46,9 @@ func (r *reconciler) write(ctx context.Context, key string, c *changes) error {
 		failed = append(failed, r.wrote(key, "create", slice, r.client.Create(ctx, slice)))
 	}
 	for _, slice := range c.update {
+		// This asks the API server to forget who owns which field of which peer, and not to keep account of it any more: that is
+		// more than the slice itself, and would go to every node.
+		slice.ManagedFields = []metav1.ManagedFieldsEntry{{}}
 		failed = append(failed, r.wrote(key, "update", slice, r.client.Update(ctx, slice)))
 	}
 	if err := errors.Join(failed...); err != nil {
@@ -53,7 +56,7 @@ func (r *reconciler) write(ctx context.Context, key string, c *changes) error {
 	}
 	for _, slice := range c.remove {
 		// The slice that was looked at, and in that state: one that others have changed since is looked at again.
-		only := client.Preconditions{UID: new(types.UID(slice.UID)), ResourceVersion: new(slice.ResourceVersion)}
+		only := client.Preconditions{UID: new(slice.UID), ResourceVersion: new(slice.ResourceVersion)}
 		err := r.client.Delete(ctx, slice, only)
 		r.metrics.writes.WithLabelValues("delete").Inc()
 		if err != nil && !apierrors.IsNotFound(err) {

@@ -67,6 +67,7 @@ func (b *board) wrote(key string, slice *v1alpha1.AddressSlice) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.selectors[key]; s != nil {
+		slice.ManagedFields = nil
 		if known := s.records[slice.Name]; known == nil || !newer(known.ResourceVersion, slice.ResourceVersion) {
 			s.records[slice.Name] = slice
 		}

@@ -43,10 +43,10 @@ type agent struct {
 var _ cni.Handler = (*agent)(nil)
 
 // newAgent starts a data plane, and serves the plugin.
-func newAgent(w *world, policies string) *agent {
+func newAgent(w *world) *agent {
 	t := w.t
 	t.Helper()
-	objects, err := manifests.Load(policies)
+	objects, err := manifests.Load("testdata/shop.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // since its interface is not the one that it made: disableCheck keeps runtimes from asking.
 func TestCheck(t *testing.T) {
 	w := newWorld(t)
-	newAgent(w, "testdata/shop.yaml")
+	newAgent(w)
 	for _, name := range []string{"web", "client-1"} {
 		pod := w.newSandbox(name, "uid-"+name)
 		if err := w.add(pod); err != nil {
@@ -35,7 +35,7 @@ func TestUninstall(t *testing.T) {
 	if text, err := os.ReadFile(w.path("net.d/10-pods.conflist")); err != nil || !bytes.Contains(text, []byte("meerkat-cni")) {
 		t.Fatalf("it is not installed: %s %v", text, err)
 	}
-	a := newAgent(w, "testdata/shop.yaml")
+	a := newAgent(w)
 	server := w.startWeb()
 	var pods []*sandbox
 	for _, name := range []string{"client-1", "client-2"} {

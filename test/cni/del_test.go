@@ -15,7 +15,7 @@ import (
 // TestDel takes sandboxes down with and without an agent, in the orders that runtimes do.
 func TestDel(t *testing.T) {
 	w := newWorld(t)
-	a := newAgent(w, "testdata/shop.yaml")
+	a := newAgent(w)
 	server := w.startWeb()
 	start := func(name, uid string) *sandbox {
 		t.Helper()

@@ -10,7 +10,7 @@ import (
 // TestFirstPacket has Pods send a forbidden request the moment that they may start.
 func TestFirstPacket(t *testing.T) {
 	w := newWorld(t)
-	a := newAgent(w, "testdata/shop.yaml")
+	a := newAgent(w)
 	server := w.startWeb()
 	const rounds = 50
 	var took []time.Duration

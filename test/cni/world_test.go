@@ -138,7 +138,8 @@ func (w *world) inNode(command ...string) string {
 	w.t.Helper()
 	var out []byte
 	err := netspace.Do(w.node, func() (err error) {
-		out, err = exec.Command(command[0], command[1:]...).CombinedOutput()
+		// ip complains, for one, of other tests' namespaces that vanish while it looks.
+		out, err = exec.Command(command[0], command[1:]...).Output()
 		return err
 	})
 	if err != nil {
@@ -238,7 +239,7 @@ func (w *world) edges() (names []string) {
 	return names
 }
 
-// pairs lists the CNI plugin's own ends.
+// hostEnds lists the CNI plugin's own ends.
 func (w *world) hostEnds() (names []string) {
 	w.t.Helper()
 	for line := range strings.Lines(w.inNode("ip", "-o", "link", "show", "master", "cni0")) {

@@ -28,7 +28,8 @@ type Engine struct {
 	// +optional
 	Spec EngineSpec `json:"spec,omitempty"`
 
-	// status is what the manager found.
+	// status is what the manager found. It is written by Meerkat; leave it out.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status EngineStatus `json:"status,omitempty"`
 }
@@ -184,8 +185,8 @@ type CNISettings struct {
 
 // EngineStatus is what the manager found.
 type EngineStatus struct {
-	// observedGeneration is the metadata.generation that this status is about.
-	// +kubebuilder:validation:Minimum=0
+	// observedGeneration is the metadata.generation that this status is about; -1 until the manager has looked for the first time.
+	// +kubebuilder:validation:Minimum=-1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 

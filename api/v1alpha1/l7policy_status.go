@@ -6,8 +6,8 @@ import (
 
 // L7PolicyStatus is what the nodes report.
 type L7PolicyStatus struct {
-	// observedGeneration is the metadata.generation that this status is about.
-	// +kubebuilder:validation:Minimum=0
+	// observedGeneration is the metadata.generation that this status is about; -1 until the manager has looked for the first time.
+	// +kubebuilder:validation:Minimum=-1
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 

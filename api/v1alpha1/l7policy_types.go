@@ -27,6 +27,7 @@ type L7Policy struct {
 	Spec L7PolicySpec `json:"spec"`
 
 	// status is what the nodes report. It is written by Meerkat; leave it out.
+	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status L7PolicyStatus `json:"status,omitempty"`
 }

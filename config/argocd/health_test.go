@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,9 +101,7 @@ func stored(t *testing.T, s state) *unstructured.Unstructured {
 	t.Helper()
 	ctx := context.Background() // also for the cleanup, when the test's own has ended
 	object := &unstructured.Unstructured{Object: map[string]any{}}
-	for name, value := range s.Fields {
-		object.Object[name] = value
-	}
+	maps.Copy(object.Object, s.Fields)
 	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(s.Kind))
 	object.SetName(s.Name)
 	switch s.Kind {

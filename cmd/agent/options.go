@@ -27,8 +27,8 @@ type options struct {
 	datapath                                                string
 	ownEngine                                               bool
 
-	cni                                                                  bool
-	cniConfDir, cniBinDir, cniSocket, cniStateDir, cniRunDir, cniProgram string
+	cni                                                       bool
+	cniConfDir, cniBinDir, cniSocket, cniStateDir, cniProgram string
 
 	mtu, threads                  int
 	metricsAddress, healthAddress string
@@ -101,7 +101,8 @@ func (o *options) config(log logr.Logger) (agent.Config, error) {
 			Socket: o.cniSocket, StateDir: o.cniStateDir, RunDir: filepath.Dir(o.cniSocket), ConfDir: o.cniConfDir, BinDir: o.cniBinDir,
 			Plugin: o.cniProgram, Namespace: o.namespace, Disabled: !o.cni,
 		},
-		MetricsAddress: address(o.metricsAddress), HealthAddress: address(o.healthAddress), Verdicts: os.Stdout, Log: log,
+		LeaveWithoutEngine: o.kubeconfig == "",
+		MetricsAddress:     address(o.metricsAddress), HealthAddress: address(o.healthAddress), Verdicts: os.Stdout, Log: log,
 	}
 	if !o.ownEngine {
 		cfg.Engine.Launcher = launcher.Socket(o.engineDir)

@@ -63,4 +63,3 @@ func namespaceInode(netns string) (uint64, error) {
 	}
 	return inodeOf(netns)
 }
-

@@ -51,8 +51,8 @@ type Agent struct {
 	completer *completer
 	began     time.Time // of the last Sync
 	took      time.Duration
-	heard     bool      // the informers have heard everything
-	leaving   bool      // the Engine is being deleted: nothing is synced any more
+	heard     bool // the informers have heard everything
+	leaving   bool // the Engine is being deleted: nothing is synced any more
 	latest    atomic.Pointer[synced]
 	departure atomic.Pointer[departure] // nil while the agent stays
 }
@@ -134,8 +134,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	stop()
 	background.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	if d := a.departure.Load(); a.cfg.LeaveWithoutEngine && (d == nil || !d.done) && a.gone(last) {
+		a.cfg.Log.Info("There is no Engine any more: leaving this node")
+		a.departure.CompareAndSwap(nil, &departure{why: "the agent ends"})
+		return a.putBack(last)
+	}
 	return a.stopPlane()
 }
+
+// lastWords bounds what an agent does when it ends; the kubelet gives it 30 seconds.
+const lastWords = 20 * time.Second
 
 // stopPlane ends the data plane and leaves everything in force.
 func (a *Agent) stopPlane() error {
@@ -148,8 +158,8 @@ func (a *Agent) stopPlane() error {
 	return n.Detach()
 }
 
-// moved tells whether the node's bridge belongs into another Open vSwitch than the one that is away.
-func (a *Agent) moved(ctx context.Context) bool {
+// elsewhere tells whether the node's bridge belongs into another Open vSwitch than the one that is away.
+func (a *Agent) elsewhere(ctx context.Context) bool {
 	n, have := a.plane.Load(), a.swtch.Load()
 	if n == nil || have == nil || n.Bridge().Down == "" {
 		return false

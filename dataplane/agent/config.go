@@ -35,6 +35,9 @@ type Config struct {
 	Engine engine.Config
 	// CNI is about the chained CNI plugin; nil runs without one.
 	CNI *CNI
+	// LeaveWithoutEngine lets an agent that ends put everything back when there is no Engine any more, or it is being deleted: nobody
+	// will start another agent. That is so where the manager runs agents.
+	LeaveWithoutEngine bool
 	// MetricsAddress and HealthAddress are where /metrics, and /healthz and /readyz, are served; "" is nowhere.
 	MetricsAddress, HealthAddress string
 	// Verdicts gets a line of JSON for each verdict event; nil drops them.
@@ -79,6 +82,8 @@ const (
 	refreshEvery = 30 * time.Second
 	// attemptEvery is the pause between two attempts to reach what the data plane needs: the switch, the engine.
 	attemptEvery = time.Second
+	// movedAfter is how many looks, one a second, must find the switch away and another in its place until the bridge moves there.
+	movedAfter = 5
 	// switchTimeout bounds the search for the switch.
 	switchTimeout = 5 * time.Second
 )

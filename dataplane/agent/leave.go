@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
-	"github.com/meerkat-dev/meerkat/dataplane/cni"
 	"github.com/meerkat-dev/meerkat/dataplane/node"
 )
 
@@ -34,6 +34,18 @@ func (a *Agent) deleted(ctx context.Context) bool {
 	err := a.cluster.cache.Get(ctx, client.ObjectKey{Name: v1alpha1.EngineName}, &e)
 	return err == nil && e.DeletionTimestamp != nil
 }
+
+// gone asks the API server itself whether there is no Engine any more, or it is being deleted; an answer that does not come is a no.
+func (a *Agent) gone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var e v1alpha1.Engine
+	err := a.cluster.client.Get(ctx, client.ObjectKey{Name: v1alpha1.EngineName}, &e)
+	return apierrors.IsNotFound(err) || err == nil && e.DeletionTimestamp != nil
+}
+
+// askTimeout bounds a question to the API server on which nothing depends.
+const askTimeout = 2 * time.Second
 
 // leave puts everything on the node back as it was found, however often that takes, says so in the report, and idles until ctx ends.
 func (a *Agent) leave(ctx context.Context) {
@@ -117,7 +129,7 @@ func (a *Agent) removeFiles() error {
 	defer a.files.Unlock()
 	errs := []error{emptyDir(a.cfg.StateDir)}
 	if a.cfg.CNI != nil {
-		errs = append(errs, cni.RemoveFiles(a.cfg.CNI.StateDir), cni.RemoveFiles(a.cfg.CNI.RunDir), emptyDir(a.cfg.CNI.StateDir))
+		errs = append(errs, emptyDir(a.cfg.CNI.StateDir), emptyDir(a.cfg.CNI.RunDir))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("files of Meerkat are left on the node: %w", err)

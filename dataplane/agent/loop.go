@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,14 +23,17 @@ func (a *Agent) loop(ctx context.Context) {
 	alive := time.NewTicker(time.Second)
 	defer alive.Stop()
 	var again <-chan time.Time
-	pause := retryFirst
+	pause, moved := retryFirst, 0
 	for {
 		a.alive.Store(time.Now().UnixNano())
 		select {
 		case <-ctx.Done():
 			return
 		case <-alive.C:
-			if a.moved(ctx) {
+			if moved++; !a.elsewhere(ctx) {
+				moved = 0
+			}
+			if moved == movedAfter { // a switch that is only restarted comes back sooner
 				a.cfg.Log.Info("The node has another Open vSwitch now: the bridge moves there")
 				return
 			}
@@ -191,9 +195,5 @@ func (a *Agent) stillAsked(informed []corev1.Pod) map[types.UID]*corev1.Pod {
 	for i := range informed {
 		delete(a.asked.pods, informed[i].UID)
 	}
-	all := make(map[types.UID]*corev1.Pod, len(a.asked.pods))
-	for uid, p := range a.asked.pods {
-		all[uid] = p
-	}
-	return all
+	return maps.Clone(a.asked.pods)
 }

@@ -212,4 +212,3 @@ func reportObject(name string) *unstructured.Unstructured {
 	object.SetName(name)
 	return object
 }
-

@@ -158,7 +158,7 @@ func conditions(f facts) []metav1.Condition {
 	case f.troubles.Overwritten != "":
 		intact = condition(v1alpha1.ConditionFlowsIntact, false, node.ReasonFlowsOverwritten, f.troubles.Overwritten)
 	}
-	ready := condition(v1alpha1.ConditionReady, true, node.ReasonReady, "all policies of this node's Pods are in force")
+	ready := condition(v1alpha1.ConditionReady, true, node.ReasonReady, "the last Sync did everything, the engine inspects, and nobody else changes the flows")
 	switch {
 	case f.leaving != "":
 		left := condition(v1alpha1.ConditionDetached, false, ReasonLeaving, f.leaving)

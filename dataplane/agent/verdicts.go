@@ -33,7 +33,9 @@ type lostEvents struct {
 	Lost uint64    `json:"lostVerdicts"`
 }
 
-func newVerdictWriter(out io.Writer) *verdictWriter { return &verdictWriter{out: out, tokens: verdictBurst} }
+func newVerdictWriter(out io.Writer) *verdictWriter {
+	return &verdictWriter{out: out, tokens: verdictBurst}
+}
 
 func (w *verdictWriter) write(e verdict.Event, now time.Time) {
 	if w.out == nil {

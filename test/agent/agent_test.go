@@ -46,20 +46,20 @@ func TestPolicyIsEnforced(t *testing.T) {
 	w := newWorld(t, cluster)
 	w.shop()
 	p := w.startAgent()
-	w.allowed("stranger", "web", "/before")
-	w.apply(webPolicy)
+	w.allowed("stranger", "/before")
+	w.applyWeb()
 	s := w.report("the policy is in force", inForce)
 	if s.GovernedPods != 1 || s.PolicyCount != 1 || of(s, "web").Pods != 1 || s.Engine == nil || s.Engine.Version == "" || s.Engine.RuleSets != 1 {
 		t.Errorf("the report is %+v", s)
 	}
-	w.allowed("client", "web", "/public/a")
-	w.denied("client", "web", "/secret")
-	w.denied("stranger", "web", "/public/b")
+	w.allowed("client", "/public/a")
+	w.denied("client", "/secret")
+	w.denied("stranger", "/public/b")
 	w.report("a denial is counted", func(s *v1alpha1.NodeInspectionStatus) bool { return of(s, "web").Denied > 0 })
 	if w.passes("/secret") != 0 || w.passes("/public/b") != 0 {
 		t.Error("a forbidden request reached the server")
 	}
 	p.end()
-	w.denied("client", "web", "/secret")
-	w.allowed("client", "web", "/public/c")
+	w.denied("client", "/secret")
+	w.allowed("client", "/public/c")
 }

@@ -22,16 +22,16 @@ func TestAPIServerAway(t *testing.T) {
 	t.Cleanup(func() { _ = own.Stop() }) // its API server is dead by then
 	w := newWorld(t, own)
 	w.shop()
-	w.apply(webPolicy)
+	w.applyWeb()
 	p := w.startAgent()
 	w.report("the policy is in force", inForce)
 	w.signal(apiServer(t, own))
 	enforced := func(when string) {
 		t.Helper()
-		w.allowed("client", "web", "/public/"+when)
+		w.allowed("client", "/public/"+when)
 		for range 3 {
-			w.denied("client", "web", "/secret")
-			w.denied("stranger", "web", "/public/x")
+			w.denied("client", "/secret")
+			w.denied("stranger", "/public/x")
 		}
 	}
 	enforced("away")
@@ -84,7 +84,7 @@ func TestPeersUnknown(t *testing.T) {
 	w.report("the agent is ready", func(s *v1alpha1.NodeInspectionStatus) bool { return len(s.Conditions) > 0 && s.GovernedPods == 0 })
 	began := time.Now()
 	policy := w.applyUnresolved(webPolicy)
-	w.allowed("stranger", "web", "/at-once")
+	w.allowed("stranger", "/at-once")
 	time.Sleep(3 * time.Second)
 	if time.Since(began) < 4*time.Second {
 		if got := w.get("stranger", "web", "/later"); !strings.HasPrefix(got, "200") {
@@ -101,10 +101,10 @@ func TestPeersUnknown(t *testing.T) {
 	if !of(s, "web").Enforced {
 		t.Error("the policy is enforced without peers, and the report does not say so")
 	}
-	w.denied("client", "web", "/public/a")
+	w.denied("client", "/public/a")
 	w.resolve(policy)
 	w.report("the policy is in force", inForce)
-	w.allowed("client", "web", "/public/b")
+	w.allowed("client", "/public/b")
 
 	changed := w.applyUnresolved(strings.ReplaceAll(webPolicy, "role: client", "role: stranger"))
 	time.Sleep(2 * time.Second)
@@ -115,6 +115,6 @@ func TestPeersUnknown(t *testing.T) {
 	w.report("the change is in force", func(s *v1alpha1.NodeInspectionStatus) bool {
 		return inForce(s) && of(s, "web").ObservedGeneration == changed.Generation
 	})
-	w.allowed("stranger", "web", "/public/d")
-	w.denied("client", "web", "/public/e")
+	w.allowed("stranger", "/public/d")
+	w.denied("client", "/public/e")
 }

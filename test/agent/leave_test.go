@@ -36,7 +36,7 @@ func TestEngineIsDeleted(t *testing.T) {
 				}
 			}()
 			w.writeConflist()
-			w.apply(webPolicy)
+			w.applyWeb()
 			p := w.startAgentWith(func(o *order) { o.CNI = true })
 			w.report("the policy is in force", inForce)
 			w.eventually("the plugin is installed", func() error { return w.conflistHas(true) })
@@ -59,7 +59,7 @@ func TestEngineIsDeleted(t *testing.T) {
 			if after := w.state(); after != before {
 				t.Errorf("it was\n%s\nand is\n%s", before, after)
 			}
-			w.allowed("stranger", "web", "/after")
+			w.allowed("stranger", "/after")
 			if err := w.conflistHas(false); err != nil {
 				t.Error(err)
 			}

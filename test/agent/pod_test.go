@@ -15,7 +15,9 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/cni"
 )
 
-func (w *world) plugin() *cni.Client { return &cni.Client{Socket: filepath.Join(w.dir, "cni", "agent.sock")} }
+func (w *world) plugin() *cni.Client {
+	return &cni.Client{Socket: filepath.Join(w.dir, "cni", "agent.sock")}
+}
 
 // request is what the CNI plugin says of a Pod's sandbox.
 func (w *world) request(p *corev1.Pod) cni.Request {
@@ -38,7 +40,7 @@ func (w *world) add(p *corev1.Pod) cni.Reply {
 func TestPodStarts(t *testing.T) {
 	w := newWorld(t, cluster)
 	w.shop()
-	w.apply(webPolicy)
+	w.applyWeb()
 	w.writeConflist()
 	w.startAgentWith(func(o *order) { o.CNI = true })
 	w.report("the policy is in force", inForce)
@@ -78,7 +80,7 @@ func TestPodStarts(t *testing.T) {
 func TestSandboxIsReplaced(t *testing.T) {
 	w := newWorld(t, cluster)
 	w.shop()
-	w.apply(webPolicy)
+	w.applyWeb()
 	w.writeConflist()
 	w.startAgentWith(func(o *order) { o.CNI = true })
 	w.report("the policy is in force", inForce)
@@ -112,8 +114,8 @@ func TestSandboxIsReplaced(t *testing.T) {
 	if err := w.plugin().Del(t.Context(), ended); err != nil { // late, and once more
 		t.Fatal(err)
 	}
-	w.allowed("client", "web", "/public/a")
-	w.denied("client", "web", "/secret")
+	w.allowed("client", "/public/a")
+	w.denied("client", "/secret")
 	if w.passes("/secret") != 0 {
 		t.Error("a forbidden request passed")
 	}
@@ -123,7 +125,7 @@ func TestSandboxIsReplaced(t *testing.T) {
 func TestFlowsOverwritten(t *testing.T) {
 	w := newWorld(t, cluster)
 	w.shop()
-	w.apply(webPolicy)
+	w.applyWeb()
 	w.startAgent()
 	w.report("the policy is in force", inForce)
 	time.Sleep(1500 * time.Millisecond) // so that the next report may be written at once
@@ -142,5 +144,5 @@ func TestFlowsOverwritten(t *testing.T) {
 	if took > 2*time.Second {
 		t.Errorf("it was told after %s only", took)
 	}
-	w.denied("client", "web", "/secret")
+	w.denied("client", "/secret")
 }

@@ -25,7 +25,6 @@ import (
 	servers "github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 	"github.com/meerkat-dev/meerkat/controllers/testcluster"
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
-	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
@@ -100,10 +99,6 @@ func (w *world) startSwitch() {
 	})
 }
 
-func (w *world) bridge() *openflow.OVS {
-	return &openflow.OVS{Programs: w.ovs.Programs().Dir, RunDir: w.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
-}
-
 // create makes an object, and deletes it at the test's end.
 func (w *world) create(object client.Object) {
 	w.t.Helper()
@@ -116,12 +111,11 @@ func (w *world) create(object client.Object) {
 }
 
 // addPod makes a Pod as kubelet and CNI plugin do: object, network namespace, status. "" in labels is none.
-func (w *world) addPod(name string, set map[string]string) *corev1.Pod {
+func (w *world) addPod(name string, set map[string]string) {
 	w.t.Helper()
 	p := w.createPod(name, set)
 	w.addSandbox(p, w.nextAddress())
 	w.setStatus(p)
-	return p
 }
 
 func (w *world) nextAddress() netip.Addr {
@@ -182,12 +176,10 @@ func (w *world) setStatus(p *corev1.Pod) {
 	}
 }
 
-// apply makes the policy of a text, or changes it, and resolves its peers.
-func (w *world) apply(text string) *v1alpha1.L7Policy {
+// applyWeb makes the server's policy, and resolves its peers.
+func (w *world) applyWeb() {
 	w.t.Helper()
-	p := w.applyUnresolved(text)
-	w.resolve(p)
-	return p
+	w.resolve(w.applyUnresolved(webPolicy))
 }
 
 func (w *world) applyUnresolved(text string) *v1alpha1.L7Policy {
@@ -248,22 +240,22 @@ func (w *world) get(from, to, path string) string {
 	return r.Status
 }
 
-// allowed and denied wait until a request passes, or does not.
-func (w *world) allowed(from, to, path string) {
+// allowed and denied wait until a request to the server passes, or does not.
+func (w *world) allowed(from, path string) {
 	w.t.Helper()
 	w.eventually("an allowed request passes", func() error {
-		if got := w.get(from, to, path); !strings.HasPrefix(got, "200") {
-			return fmt.Errorf("%s to %s, GET %s: %s", from, to, path, got)
+		if got := w.get(from, "web", path); !strings.HasPrefix(got, "200") {
+			return fmt.Errorf("%s, GET %s: %s", from, path, got)
 		}
 		return nil
 	})
 }
 
-func (w *world) denied(from, to, path string) {
+func (w *world) denied(from, path string) {
 	w.t.Helper()
 	w.eventually("a forbidden request does not pass", func() error {
-		if got := w.get(from, to, path); !strings.HasPrefix(got, "denied") {
-			return fmt.Errorf("%s to %s, GET %s: %s", from, to, path, got)
+		if got := w.get(from, "web", path); !strings.HasPrefix(got, "denied") {
+			return fmt.Errorf("%s, GET %s: %s", from, path, got)
 		}
 		return nil
 	})

@@ -157,6 +157,9 @@ func (l *launched) follow(p launcher.Process) *process {
 }
 
 func (l *launched) check(ctx context.Context, args []string) (checked, error) {
+	if _, err := l.client.Status(ctx); err != nil { // one that hangs would take all the time
+		return checked{}, err
+	}
 	limit := ReloadTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))

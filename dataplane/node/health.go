@@ -33,12 +33,23 @@ func (n *Node) startPath(ctx context.Context) error {
 	if err := n.startBridge(ctx); err != nil {
 		return err
 	}
-	if loaded, err := n.engine.Loaded(ctx); err != nil || loaded.Rules == 0 {
-		if err := n.load(ctx, map[uint16]suricatarules.RuleSet{}); err != nil {
-			return err
-		}
+	err := n.startRules(ctx)
+	if err == nil {
+		err = n.waitForEngine(ctx)
 	}
-	return n.waitForEngine(ctx)
+	if n.engineIsAway(err) {
+		n.cfg.Log.Error(err, "The engine is away: failurePolicy holds until it comes")
+		n.rulesPending.Store(true)
+		return nil
+	}
+	return err
+}
+
+func (n *Node) startRules(ctx context.Context) error {
+	if loaded, err := n.engine.Loaded(ctx); err != nil || loaded.Rules == 0 {
+		return n.load(ctx, map[uint16]suricatarules.RuleSet{})
+	}
+	return nil
 }
 
 // startTimeout is how long an engine may take from its start until the first probe comes back.
@@ -49,6 +60,9 @@ func (n *Node) waitForEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for !n.engine.Health().Healthy {
+		if n.cfg.Engine.Launcher != "" && n.engine.Status().PID == 0 {
+			return fmt.Errorf("%w: %s", errEngine, n.engine.Health().Reason) // it may take a node's whole start until it comes
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", errEngine, n.engine.Health().Reason)
@@ -100,6 +114,9 @@ func (n *Node) setEngine(ctx context.Context, up bool, reason string) bool {
 	defer n.mu.Unlock()
 	if n.engineUp == up {
 		return true
+	}
+	if up && n.rulesPending.Load() {
+		return false // it inspects by the rules of an earlier time
 	}
 	n.engineUp = up
 	if n.inherited {

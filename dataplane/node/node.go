@@ -63,6 +63,8 @@ type Node struct {
 	engineUp bool
 	// flowsToEngine is engineUp as it was when the flows were last committed.
 	flowsToEngine atomic.Bool
+	// rulesPending tells that rules wait for an engine that is away: until it has them, no flow leads to it.
+	rulesPending atomic.Bool
 	// inherited tells that flows and Pods may be those of an earlier run: until the first Sync they are left as they are.
 	inherited bool
 	// forgotten tells that there may be Pods that an earlier run interposed and no Sync has released since.
@@ -83,7 +85,8 @@ type Node struct {
 // MTU overhead: packets to the engine carry a VLAN tag.
 const vlanTag = 4
 
-// Start brings up the node's bridge, its pairs and its engine. No Pod is governed yet.
+// Start brings up the node's bridge, its pairs and its engine. No Pod is governed yet. An engine in another container (Config.Engine
+// has a Launcher) may be away: then Start does without, each policy's failurePolicy holds, and the engine is taken up when it comes.
 func Start(ctx context.Context, cfg Config) (*Node, error) {
 	attacher, err := attach.New(cfg.Netns, filepath.Join(cfg.StateDir, "attach"))
 	if err != nil {
@@ -108,7 +111,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.startPath(ctx); err != nil {
 		return nil, errors.Join(err, n.abandon(ctx))
 	}
-	n.engineUp = true // as the first Sync's flows say
+	n.engineUp = n.engine.Health().Healthy // as the first Sync's flows say
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	n.links = newLinks(background, attacher, cfg.MTU, func(f LinkFault) {
@@ -117,6 +120,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.running.Go(n.links.run)
 	n.running.Go(func() { n.followReports(background) })
 	n.running.Go(func() { n.followHealth(background) })
+	n.running.Go(func() { n.loadPending(background) })
 	n.running.Go(func() { n.watchBridge(background) })
 	n.running.Go(func() { n.recover(background) })
 	return n, nil

@@ -94,8 +94,14 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 		return r, err
 	}
 	w.lap("number")
-	if r.Refusals, err = n.loadRules(ctx, r.Plan, numbers); err != nil {
+	r.Refusals, err = n.loadRules(ctx, r.Plan, numbers)
+	away := n.engineIsAway(err)
+	if err != nil && !away {
 		return r, fmt.Errorf("the rules are not in force, the last good ones stay: %w", err)
+	}
+	n.rulesPending.Store(away)
+	if away {
+		n.engineUp = false
 	}
 	w.lap("rules")
 	r.Failed = n.interposeNew(ctx, r.Plan, numbers)
@@ -112,6 +118,9 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	}
 	w.lap("release")
 	n.current = programmed{r.Plan, numbers, r.Refusals}
+	if away {
+		return r, fmt.Errorf("%w, and its rules wait for it: %w", errEngine, err)
+	}
 	if h := n.engine.Health(); !h.Healthy && len(n.rules.loaded) > 0 {
 		return r, errors.Join(errEngine, errors.New(h.Reason))
 	}

@@ -195,7 +195,10 @@ func Dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 	// The path of what was opened, and of nothing else, whatever stands at the name by now.
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
-		return nil, err
+		if failed, ok := errors.AsType[*net.OpError](err); ok {
+			err = failed.Err // without the number of the file
+		}
+		return nil, &os.PathError{Op: "connect", Path: filepath.Join(dir, name), Err: err}
 	}
 	return conn.(*net.UnixConn), nil
 }

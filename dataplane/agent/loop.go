@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -86,6 +87,7 @@ func (a *Agent) atPace(ctx context.Context) bool {
 }
 
 // syncSince returns once a Sync that began after the given time is over, and makes one if there is none.
+// When ctx ends first, there is none.
 func (a *Agent) syncSince(ctx context.Context, since time.Time) (*synced, error) {
 	a.syncing.Lock()
 	defer a.syncing.Unlock()
@@ -93,7 +95,11 @@ func (a *Agent) syncSince(ctx context.Context, since time.Time) (*synced, error)
 		s := a.latest.Load()
 		return s, s.err()
 	}
-	return a.sync(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("many Pods start at once: %w", err)
+	}
+	// A Sync serves all Pods: it does not end half way because the one that asked for it waits no longer.
+	return a.sync(context.WithoutCancel(ctx))
 }
 
 // err tells whether a Sync is to be made again.
@@ -117,6 +123,7 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 		a.wait("the API server has not told everything yet: what was in force before stays")
 		return nil, errNotYet
 	}
+	began := time.Now() // before the snapshot: who waits for a Sync that knows of something, waits for one that begins later
 	snapshot, s, err := a.snapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -124,10 +131,10 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	a.note(s.policies)
 	if s.choice.hold {
 		a.wait("the peers of some policies are not known yet: what was in force before stays, for at most 5 s")
-		a.began = time.Now()
+		a.began = began
 		return s, errNotYet
 	}
-	a.began = time.Now()
+	a.began = began
 	if a.latest.Load() == nil {
 		a.wait("the first Sync is under way")
 	}

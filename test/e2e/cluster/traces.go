@@ -17,14 +17,14 @@ func (c *Cluster) PodNetwork(ctx context.Context, pod string) (string, error) {
 	return lifetimes.ReplaceAllString(out, ""), err
 }
 
-// nodeTraces is what shows all that Meerkat may leave on a node: interfaces, routes, CNI configuration and plugins, files, tables of
-// packet filters, traffic control, and processes.
+// nodeTraces is what shows all that Meerkat may leave on a node: interfaces, routes, CNI configuration and plugins, files (not the
+// empty directories that a kubelet makes for host paths, and leaves), tables of packet filters, traffic control, and processes.
 const nodeTraces = `
 echo interfaces; ip -o link | awk '{print $2}' | sed 's/@.*//; s/:$//' | sort
 echo routes; ip route; ip -6 route; ip rule
 echo traffic control; tc qdisc | grep -v noqueue
 echo CNI; find /etc/cni /opt/cni -type f -exec sha256sum {} + | sort -k 2
-echo files; find /run /var/lib /etc -xdev \( -name '*meerkat*' -o -name '*openvswitch*' -o -name '*suricata*' \) -not -path '/run/containerd/*' -not -path '/var/lib/containerd/*' -not -path '/var/lib/kubelet/*' 2>/dev/null | sort
+echo files; find /run /var/lib /etc -xdev -not -type d \( -path '*meerkat*' -o -path '*openvswitch*' -o -path '*suricata*' \) -not -path '/run/containerd/*' -not -path '/var/lib/containerd/*' -not -path '/var/lib/kubelet/*' 2>/dev/null | sort
 echo packet filters; nft list tables
 echo processes; ps -eo comm | grep -E '^(agent|engine|switch|manager|ovs|suricata|Suricata|meerkat)' | sort
 true`

@@ -47,13 +47,19 @@ type Agent struct {
 		pods map[types.UID]*corev1.Pod
 	}
 
-	syncing   sync.Mutex // one Sync at a time; guards what follows
+	// The loop's own.
 	completer *completer
-	began     time.Time // of the last Sync
+	began     time.Time // of the last Sync: when it looked at what is known
 	took      time.Duration
-	heard     bool // the informers have heard everything
-	leaving   bool // the Engine is being deleted: nothing is synced any more
-	latest    atomic.Pointer[synced]
+
+	heard  atomic.Bool // the informers have heard everything
+	latest atomic.Pointer[synced]
+	urgent chan struct{} // capacity 1: somebody waits for a Sync
+	turn   struct {
+		sync.Mutex
+		last *synced
+		next chan struct{} // closed by the next Sync's end
+	}
 	departure atomic.Pointer[departure] // nil while the agent stays
 }
 
@@ -61,6 +67,7 @@ type Agent struct {
 type synced struct {
 	outcome node.Outcome
 	choice  choice
+	began   time.Time
 	// policies are all that there are, in their newest version.
 	policies []v1alpha1.L7Policy
 }
@@ -82,6 +89,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, cluster: c, attacher: attacher, completer: newCompleter(), pokes: make(chan struct{}, 1), metrics: newMetrics(),
 		verdicts: newVerdictWriter(cfg.Verdicts),
 	}
+	a.urgent, a.turn.next = make(chan struct{}, 1), make(chan struct{})
 	a.asked.pods = map[types.UID]*corev1.Pod{}
 	a.locator = newLocator(cfg.NetnsDir, func() (uint64, error) { return namespaceInode(cfg.Netns) }, attacher.Journaled)
 	if a.sandboxes, err = loadSandboxes(cfg.StateDir); err != nil {
@@ -149,8 +157,6 @@ const lastWords = 20 * time.Second
 
 // stopPlane ends the data plane and leaves everything in force.
 func (a *Agent) stopPlane() error {
-	a.syncing.Lock()
-	defer a.syncing.Unlock()
 	n := a.plane.Swap(nil)
 	if n == nil {
 		return nil
@@ -175,9 +181,7 @@ func (a *Agent) becomeSynced(ctx context.Context) {
 	if !a.cluster.synced(ctx) {
 		return
 	}
-	a.syncing.Lock()
-	a.heard = true
-	a.syncing.Unlock()
+	a.heard.Store(true)
 	a.cfg.Log.Info("Heard everything from the API server")
 	a.poke()
 }

@@ -51,27 +51,40 @@ func (h handler) Add(ctx context.Context, r cni.Request) (cni.Reply, error) {
 		a.poke() // an earlier sandbox of the Pod may still be in force
 		return cni.Reply{Decision: cni.NotGoverned}, nil
 	}
-	began := time.Now()
-	s, err := a.syncSince(ctx, began)
-	if s == nil {
-		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
+	wait, cancel := context.WithTimeout(ctx, patientAdd)
+	defer cancel()
+	s, err := a.syncSince(wait, time.Now())
+	if err == nil {
+		err = s.governed(types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, string(pod.UID))
 	}
-	return s.reply(types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, string(pod.UID), selecting), nil
+	return reply(err, selecting), nil
 }
 
-// reply says what a Sync has made of a Pod that policies select.
-func (s *synced) reply(pod types.NamespacedName, uid string, selecting []*v1alpha1.L7Policy) cni.Reply {
-	err := s.outcome.Err
-	if r := s.outcome.Report; err == nil && r != nil {
-		err = r.Failed[pod]
-		for _, e := range r.Plan.Edges {
-			if e.Pod == pod && e.UID == uid && err == nil {
-				return cni.Reply{Decision: cni.Governed}
-			}
+// patientAdd is how long a Pod that starts waits for its Sync. It leaves time to answer in.
+const patientAdd = cni.AnswerTimeout - time.Second
+
+// governed says why a Pod is not behind the bridge with its flows in force; nil when it is. What else failed does not matter to it: a
+// policy whose engine does not inspect is in force as well, by its failurePolicy.
+func (s *synced) governed(pod types.NamespacedName, uid string) error {
+	r := s.outcome.Report
+	switch {
+	case !r.Committed && s.outcome.Err != nil:
+		return s.outcome.Err
+	case r.Failed[pod] != nil:
+		return r.Failed[pod]
+	}
+	for _, e := range r.Plan.Edges {
+		if e.Pod == pod && e.UID == uid {
+			return nil
 		}
 	}
+	return errors.New("its policies are new, and who their peers are is not known yet")
+}
+
+// reply says what is to become of a Pod that policies select, and that is not governed for the reason err.
+func reply(err error, selecting []*v1alpha1.L7Policy) cni.Reply {
 	if err == nil {
-		err = errors.New("its policies are new, and who their peers are is not known yet")
+		return cni.Reply{Decision: cni.Governed}
 	}
 	later := cni.Reply{Decision: cni.Later, Reason: err.Error()}
 	for _, p := range selecting {
@@ -85,12 +98,10 @@ func (s *synced) reply(pod types.NamespacedName, uid string, selecting []*v1alph
 
 // undecided says why no Pod can be decided on; nil when they can.
 func (a *Agent) undecided() error {
-	a.syncing.Lock()
-	defer a.syncing.Unlock()
 	switch {
-	case a.leaving:
+	case a.departure.Load() != nil:
 		return fmt.Errorf("%w: Meerkat is leaving this node", cni.ErrUndecided)
-	case !a.heard || a.plane.Load() == nil || a.latest.Load() == nil:
+	case !a.heard.Load() || a.plane.Load() == nil || a.latest.Load() == nil:
 		return fmt.Errorf("%w: %s", cni.ErrUndecided, *a.waiting.Load())
 	}
 	return nil
@@ -148,6 +159,7 @@ func (h handler) Del(ctx context.Context, r cni.Request) error {
 	case !ours && a.sandboxes.replaced(r):
 		return nil // the Pod runs in a later one
 	case ours:
+		r.UID = string(ended.UID) // the kubelet has another for static Pods
 		a.asked.Lock()
 		delete(a.asked.pods, ended.UID)
 		a.asked.Unlock()

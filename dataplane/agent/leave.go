@@ -24,10 +24,7 @@ type departure struct {
 
 // deleted tells whether the Engine is being deleted. What is not known yet is no deletion.
 func (a *Agent) deleted(ctx context.Context) bool {
-	a.syncing.Lock()
-	heard := a.heard
-	a.syncing.Unlock()
-	if !heard {
+	if !a.heard.Load() {
 		return false
 	}
 	var e v1alpha1.Engine
@@ -51,9 +48,6 @@ const askTimeout = 2 * time.Second
 func (a *Agent) leave(ctx context.Context) {
 	a.cfg.Log.Info("The Engine is being deleted: leaving this node")
 	a.wait("the Engine is being deleted, and Meerkat leaves this node")
-	a.syncing.Lock()
-	a.leaving = true
-	a.syncing.Unlock()
 	a.departure.Store(&departure{why: "Pods are being put back"})
 	for told := ""; ctx.Err() == nil; {
 		a.alive.Store(time.Now().UnixNano())

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -17,7 +16,8 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
 
-// loop syncs until ctx ends, or the bridge is to move to another switch: at once after a quiet time, then at the pace, and again by itself when something failed.
+// loop syncs until ctx ends, or the bridge is to move to another switch: at once after a quiet time or when a Pod waits, else at the
+// pace, and again by itself when something failed.
 func (a *Agent) loop(ctx context.Context) {
 	refresh := time.NewTicker(refreshEvery)
 	defer refresh.Stop()
@@ -27,6 +27,7 @@ func (a *Agent) loop(ctx context.Context) {
 	pause, moved := retryFirst, 0
 	for {
 		a.alive.Store(time.Now().UnixNano())
+		hurry := false
 		select {
 		case <-ctx.Done():
 			return
@@ -39,20 +40,20 @@ func (a *Agent) loop(ctx context.Context) {
 				return
 			}
 			continue
+		case <-a.urgent:
+			hurry = true
 		case <-a.pokes:
 		case <-again:
 		case <-refresh.C:
 		}
-		if !a.atPace(ctx) {
+		if !hurry && !a.atPace(ctx) {
 			return
 		}
 		if a.deleted(ctx) {
 			a.leave(ctx)
 			return
 		}
-		a.syncing.Lock()
 		s, err := a.sync(ctx)
-		a.syncing.Unlock()
 		again = nil
 		switch {
 		case errors.Is(err, errNotYet): // whatever it waits for pokes
@@ -69,13 +70,11 @@ func (a *Agent) loop(ctx context.Context) {
 
 // atPace waits until the next Sync may begin; false when ctx has ended. Events that come meanwhile are part of it.
 func (a *Agent) atPace(ctx context.Context) bool {
-	a.syncing.Lock()
-	wait := max(a.cfg.pace, idleShare*a.took) - time.Since(a.began)
-	a.syncing.Unlock()
-	if wait > 0 {
+	if wait := max(a.cfg.pace, idleShare*a.took) - time.Since(a.began); wait > 0 {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-a.urgent:
 		case <-time.After(wait):
 		}
 	}
@@ -86,20 +85,35 @@ func (a *Agent) atPace(ctx context.Context) bool {
 	return true
 }
 
-// syncSince returns once a Sync that began after the given time is over, and makes one if there is none.
-// When ctx ends first, there is none.
+// syncSince asks for a Sync at once, and returns the first one that has begun, and so looked at what is known, after the given time.
+// Where ctx ends before, there is none. Many that ask at once share one.
 func (a *Agent) syncSince(ctx context.Context, since time.Time) (*synced, error) {
-	a.syncing.Lock()
-	defer a.syncing.Unlock()
-	if a.began.After(since) {
-		s := a.latest.Load()
-		return s, s.err()
+	for {
+		a.turn.Lock()
+		s, next := a.turn.last, a.turn.next
+		a.turn.Unlock()
+		if s != nil && s.began.After(since) {
+			return s, nil
+		}
+		select {
+		case a.urgent <- struct{}{}:
+		default:
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, errors.New("the node is busy with other Pods and policies, and has not come to this Pod in time")
+		}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("many Pods start at once: %w", err)
-	}
-	// A Sync serves all Pods: it does not end half way because the one that asked for it waits no longer.
-	return a.sync(context.WithoutCancel(ctx))
+}
+
+// over tells those who wait for a Sync.
+func (a *Agent) over(s *synced) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	a.turn.last = s
+	close(a.turn.next)
+	a.turn.next = make(chan struct{})
 }
 
 // err tells whether a Sync is to be made again.
@@ -113,13 +127,13 @@ func (s *synced) err() error {
 	return errors.Join(errs...)
 }
 
-// sync makes one Sync; syncing is held. The error says that it is to be made again, or wraps errNotYet.
+// sync makes one Sync. It belongs to the loop. The error says that it is to be made again, or wraps errNotYet.
 func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	n := a.plane.Load()
 	switch {
-	case a.leaving, n == nil: // startPlane has said why
+	case n == nil: // startPlane has said why
 		return nil, errNotYet
-	case !a.heard:
+	case !a.heard.Load():
 		a.wait("the API server has not told everything yet: what was in force before stays")
 		return nil, errNotYet
 	}
@@ -129,12 +143,11 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 		return nil, err
 	}
 	a.note(s.policies)
+	a.began, s.began = began, began
 	if s.choice.hold {
 		a.wait("the peers of some policies are not known yet: what was in force before stays, for at most 5 s")
-		a.began = began
 		return s, errNotYet
 	}
-	a.began = began
 	if a.latest.Load() == nil {
 		a.wait("the first Sync is under way")
 	}
@@ -142,6 +155,7 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	s.outcome = node.Outcome{Report: report, Err: err}
 	a.took = time.Since(a.began)
 	a.latest.Store(s)
+	a.over(s)
 	a.wait("")
 	a.metrics.synced(a.took, s.err())
 	a.cfg.Log.V(1).Info("Synced", "pods", len(snapshot.Pods), "policies", len(snapshot.L7Policies), "took", report.Took, "steps", report.Steps)

@@ -27,6 +27,7 @@ func (n *Node) holds(p *plan.NodePlan) bool {
 
 // stay reports a Sync that has nothing to do.
 func (n *Node) stay(s plan.Snapshot, r *Report, w *watch) *Report {
+	r.Committed = true
 	r.Plan = n.current.plan // one of the two is enough to keep
 	r.Refusals, r.Links = n.current.refusals, n.links.list()
 	n.name(s, r.Plan, n.current.numbers)

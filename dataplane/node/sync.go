@@ -25,6 +25,8 @@ type Report struct {
 	Refusals []Refusal
 	// Failed are Pods that are not governed as they should be.
 	Failed map[types.NamespacedName]error
+	// Committed tells that the flows of all Pods but the failed ones are in force, whatever else went wrong.
+	Committed bool
 	// Links are interfaces that somebody has changed.
 	Links []LinkFault
 	Took  time.Duration
@@ -111,7 +113,7 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	if err := n.commit(ctx, r.Plan, numbers); err != nil {
 		return r, fmt.Errorf("the flows are not committed, the last ones stay: %w", err)
 	}
-	n.inherited = false
+	n.inherited, r.Committed = false, true
 	w.lap("flows")
 	if err := n.releaseOld(ctx, r.Plan); err != nil {
 		return r, err

@@ -19,13 +19,17 @@ func TestAPIServerAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = own.Stop() }) // its API server is dead by then
+	t.Cleanup(func() {
+		w := &world{t: t}
+		w.signal(processOf(t, own, "etcd"))
+		_ = own.Stop() // both are dead by then
+	})
 	w := newWorld(t, own)
 	w.shop()
 	w.applyWeb()
 	p := w.startAgent()
 	w.report("the policy is in force", inForce)
-	w.signal(apiServer(t, own))
+	w.signal(processOf(t, own, "kube-apiserver"))
 	enforced := func(when string) {
 		t.Helper()
 		w.allowed("client", "/public/"+when)
@@ -61,10 +65,10 @@ func TestAPIServerAway(t *testing.T) {
 	}
 }
 
-// apiServer is the API server's process.
-func apiServer(t *testing.T, c *testcluster.Cluster) int {
+// processOf is one of a cluster's processes.
+func processOf(t *testing.T, c *testcluster.Cluster, name string) int {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(c.Kubeconfig), "kube-apiserver.pid"))
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(c.Kubeconfig), name+".pid"))
 	if err != nil {
 		t.Fatal(err)
 	}

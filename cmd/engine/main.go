@@ -23,6 +23,9 @@ const defaultDir = "/run/meerkat/node/engine"
 // suricataUser is who Suricata runs as: nobody else on the node.
 const suricataUser = 65532
 
+// version is stamped by the Makefile.
+var version = "development"
+
 func main() {
 	os.Exit(run())
 }
@@ -52,6 +55,7 @@ The directory may be mounted read-only, except for its subdirectory "run". Neede
   engine --dir /tmp/engine --user 0          # by hand; an agent with the same directory uses it
   engine ping                                # exit status 0 when the launcher answers: for a liveness probe`,
 		Args:          cobra.NoArgs,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, _ []string) error {

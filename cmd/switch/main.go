@@ -16,6 +16,9 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
 
+// version is stamped by the Makefile.
+var version = "development"
+
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -46,6 +49,7 @@ Needed capabilities: NET_ADMIN and NET_RAW; the datapath in userspace also needs
   switch --dir /tmp/ovs --datapath userspace  # by hand
   switch ready                                # exit status 0 when an Open vSwitch answers: for a readiness probe`,
 		Args:          cobra.NoArgs,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -157,12 +157,21 @@ func TestNodeWithoutSwitch(t *testing.T) {
 	}
 
 	stop()
+	if _, err := os.Stat(filepath.Join(n.place.OwnDir, "conf.db")); err != nil {
+		t.Errorf("the database of a bridge is gone: %v", err)
+	}
 	if _, err := ovsdaemon.Locate(t.Context(), n.place); !errors.Is(err, ovsdaemon.ErrNoSwitch) {
 		t.Errorf("a switch answers after the end: %v", err)
 	}
-	n.start()
+	stop = n.start()
 	n.awaitIn(n.place.OwnDir)
 	waitFor(t, "port after a restart of the container", n.hasPort)
+
+	n.vsctl("del-br", "br0")
+	stop()
+	if left, err := os.ReadDir(n.place.OwnDir); err != nil || len(left) > 0 {
+		t.Errorf("a switch whose bridge is gone leaves behind %v, %v", left, err)
+	}
 }
 
 func TestUnreadableDatabase(t *testing.T) {

@@ -38,6 +38,7 @@ func (s *Server) startEngine(name string, args []string) (*child, error) {
 		err := c.cmd.Wait()
 		c.exit = exitOf(err)
 		c.exit.Stderr = c.said.end(lastWords)
+		s.say.Info("Suricata ended", "pid", c.cmd.Process.Pid, "how", c.exit.How)
 		close(c.done)
 	}); err != nil {
 		return nil, err

@@ -136,6 +136,7 @@ func (s *Server) start(r Request) (Reply, error) {
 		return Reply{}, fmt.Errorf("cannot start %s: %w", s.Program, err)
 	}
 	s.engine = c
+	s.say.Info("Suricata started", "pid", c.PID)
 	p := c.Process
 	return Reply{Process: &p}, nil
 }

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +29,7 @@ type Server struct {
 
 	instance string
 	netns    uint64
+	say      *slog.Logger
 	checking chan struct{} // holds one token while a check or a version is under way
 	calls    chan struct{} // holds one token for each call
 	over     chan struct{} // closed when the launcher ends
@@ -66,7 +67,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
-	s.say("Waiting for the agent at " + Socket(s.Dir))
+	s.say.Info("Waiting for the agent", "socket", Socket(s.Dir), "program", s.Program, "user", s.User)
 	var calls sync.WaitGroup
 	for {
 		conn, err := listener.AcceptUnix()
@@ -93,6 +94,7 @@ func (s *Server) prepare() error {
 		s.Log = io.Discard
 	}
 	s.Log = &lockedWriter{w: s.Log}
+	s.say = slog.New(slog.NewJSONHandler(s.Log, nil))
 	s.checking, s.calls = make(chan struct{}, 1), make(chan struct{}, maxCalls)
 	s.over = make(chan struct{})
 	s.instance = rand.Text()
@@ -156,12 +158,11 @@ func (s *Server) stop() {
 	s.mu.Unlock()
 	close(s.over)
 	if c != nil {
-		s.say("Ending Suricata")
+		s.say.Info("Ending Suricata", "pid", c.PID)
 		c.end()
 	}
 }
 
-func (s *Server) say(sentence string) { fmt.Fprintln(s.Log, "launcher: "+strings.TrimSpace(sentence)) }
 
 // lockedWriter writes for several goroutines.
 type lockedWriter struct {

@@ -95,12 +95,16 @@ func DeleteBridges(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// Forget removes the database and the choice of a datapath of a switch that does not run and whose bridge is in another one now.
+// Forget removes what a switch that does not run has left in its directory: the database, the choice of a datapath, sockets, locks.
+// The directory stays, and files that no switch has made.
 func Forget(dir string) error {
 	var errs []error
-	for _, name := range []string{"conf.db", choiceFile} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+	for _, pattern := range []string{"conf.db", ".conf.db.*", choiceFile, supervisorLock, "*.pid", "*.ctl", "*.sock", "*.mgmt", "*.snoop"} {
+		names, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are good
+		for _, name := range names {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

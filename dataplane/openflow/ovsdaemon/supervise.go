@@ -1,6 +1,7 @@
 package ovsdaemon
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -23,7 +24,7 @@ const (
 
 // Supervise runs both daemons in the foreground until the context ends, and starts each again, without the other, when it ends. The
 // database is kept: bridges and their ports come back with the next run. The daemons' logs go to console, and there are no log
-// files. One Supervise uses a directory at a time; the next one waits for it.
+// files. When it ends and there is no bridge, it leaves nothing behind. One Supervise uses a directory at a time; the next one waits for it.
 func Supervise(ctx context.Context, opts Options, console io.Writer) error {
 	if err := checkOptions(&opts); err != nil {
 		return err
@@ -51,35 +52,66 @@ func Supervise(ctx context.Context, opts Options, console io.Writer) error {
 	daemons.Go(func() { d.keep(dbContext, d.spawnDB) })
 	d.initialise(switchContext)
 	d.keep(switchContext, d.spawnSwitch) // until the context ends
-	stopDB()                             // the switch first, then its database
+	unused := d.hasNoBridge()
+	stopDB() // the switch first, then its database
 	daemons.Wait()
+	if unused {
+		return Forget(opts.Dir) // nobody would come back for it
+	}
 	return nil
+}
+
+// hasNoBridge tells whether the database is known to have no bridge.
+func (d *Daemons) hasNoBridge() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := d.Command(ctx, "ovs-vsctl", "--no-wait", "--timeout=4", "list-br").Output()
+	return err == nil && len(bytes.TrimSpace(out)) == 0
 }
 
 // waitForDirectory keeps other supervisors from the directory, also those of other containers.
 func waitForDirectory(ctx context.Context, opts Options) (*os.File, error) {
-	path := filepath.Join(opts.Dir, "supervisor.lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the lock of the directory: %w", err)
-	}
+	path := filepath.Join(opts.Dir, supervisorLock)
 	for said := false; ; said = true {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("locking %s: %w", path, errors.Join(err, context.Cause(ctx)))
+		f, err := lockFile(path)
+		if f != nil || err != nil {
+			return f, err
 		}
 		if !said && opts.Log != nil {
 			opts.Log("Waiting for another switch to leave " + opts.Dir)
 		}
 		select {
 		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for another switch to leave %s: %w", opts.Dir, context.Cause(ctx))
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// supervisorLock is the file that a supervisor has locked.
+const supervisorLock = "supervisor.lock"
+
+// lockFile locks a file, which it makes; nil when somebody else has it.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	// Whoever had it may have removed it: then it locks nobody out.
+	mine, err1 := f.Stat()
+	present, err2 := os.Stat(path)
+	if err1 != nil || err2 != nil || !os.SameFile(mine, present) {
+		_ = f.Close()
+		return nil, nil
+	}
+	return f, nil
 }
 
 // initialise waits for the database and writes its first row, if it is new.

@@ -20,14 +20,16 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/agent"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
 
 const orderVariable = "MEERKAT_TEST_NODE_AGENT"
 
 // order is what an agent's process is to be.
 type order struct {
-	Node, Dir, Netns, Kubeconfig, Programs, RunDir string
-	CNI                                            bool
+	Node, Dir, Netns, Kubeconfig, Programs string
+	Switches                               ovsdaemon.Place
+	CNI                                    bool
 }
 
 // TestAgentProcess is not a test: it is the agent that other tests start and kill.
@@ -48,8 +50,9 @@ func TestAgentProcess(t *testing.T) {
 	cfg := agent.Config{
 		Node: o.Node, Version: "test", REST: rest, Netns: o.Netns, StateDir: filepath.Join(o.Dir, "state"), NetnsDir: filepath.Join(o.Dir, "netns"),
 		MTU: 1500, Engine: engine.Config{LockDir: filepath.Join(o.Dir, "lock")}, Verdicts: os.Stdout,
-		Switch: func(context.Context) (*openflow.OVS, error) {
-			return &openflow.OVS{Programs: o.Programs, RunDir: o.RunDir, DatapathType: openflow.DatapathUserspace}, nil
+		Switch: func(ctx context.Context) (*openflow.OVS, error) {
+			at, err := ovsdaemon.Locate(ctx, o.Switches)
+			return &openflow.OVS{Programs: o.Programs, RunDir: at.RunDir, DatapathType: at.DatapathType}, err
 		},
 		Log: funcr.NewJSON(func(line string) { _, _ = os.Stderr.WriteString(line + "\n") }, funcr.Options{LogTimestamp: true, Verbosity: 1}),
 	}
@@ -101,7 +104,8 @@ func (w *world) startAgent() *process { return w.startAgentWith(func(*order) {})
 func (w *world) startAgentWith(change func(*order)) *process {
 	w.t.Helper()
 	o := order{
-		Node: w.node, Dir: w.dir, Netns: w.net.NodeNetns("node-1"), Kubeconfig: w.cluster.Kubeconfig, Programs: w.ovs.Programs().Dir, RunDir: w.ovs.RunDir(),
+		Node: w.node, Dir: w.dir, Netns: w.net.NodeNetns("node-1"), Kubeconfig: w.cluster.Kubeconfig, Programs: w.programs.Dir,
+		Switches: ovsdaemon.Place{OwnDir: filepath.Join(w.dir, "ovs"), NodeDir: filepath.Join(w.dir, "ovs2"), Datapath: ovsdaemon.DatapathUserspace},
 	}
 	change(&o)
 	text, err := json.Marshal(o)

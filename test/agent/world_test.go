@@ -37,6 +37,7 @@ type world struct {
 	namespace string
 	cluster   *testcluster.Cluster
 	net       *network.Network
+	programs  ovsdaemon.Programs
 	ovs       *ovsdaemon.Daemons
 	recorder  *servers.Recorder
 	pods      map[string]*corev1.Pod
@@ -75,25 +76,26 @@ func newWorld(t *testing.T, c *testcluster.Cluster) *world {
 			t.Fatal(err)
 		}
 	}
+	if w.programs, err = ovsdaemon.Find(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.node}})
-	w.startSwitch()
+	w.startSwitch("ovs")
 	return w
 }
 
-func (w *world) startSwitch() {
+// startSwitch starts an Open vSwitch in a directory: "ovs" is Meerkat's own, "ovs2" the node's.
+func (w *world) startSwitch(dir string) {
 	w.t.Helper()
-	programs, err := ovsdaemon.Find(w.t.Context())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.ovs, err = ovsdaemon.Start(w.t.Context(), ovsdaemon.Options{
-		Dir: filepath.Join(w.dir, "ovs"), Programs: programs, Netns: w.net.NodeNetns("node-1"),
+	daemons, err := ovsdaemon.Start(w.t.Context(), ovsdaemon.Options{
+		Dir: filepath.Join(w.dir, dir), Programs: w.programs, Netns: w.net.NodeNetns("node-1"),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.ovs = daemons
 	w.t.Cleanup(func() {
-		if err := w.ovs.Stop(); err != nil {
+		if err := daemons.Stop(); err != nil {
 			w.t.Error(err)
 		}
 	})
@@ -231,7 +233,7 @@ func (w *world) get(from, to, path string) string {
 	dialer := func(ctx context.Context, _, address string) (net.Conn, error) {
 		return netspace.Dial(ctx, w.net.PodNetns("p", from), "tcp", address)
 	}
-	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: dialer, DisableKeepAlives: true}}
+	c := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dialer, DisableKeepAlives: true}}
 	r, err := c.Get("http://" + w.pods[to].Status.PodIP + ":8080" + path)
 	if err != nil {
 		return "denied: " + err.Error()

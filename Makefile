@@ -142,6 +142,10 @@ cluster-down: ## Stop the cluster, and remove all that it left.
 e2e: ## Install Meerkat into a real cluster of this machine, test it and remove it (E2EFLAGS='-run TestMeerkat/Install').
 	@hack/e2e.sh $(E2EFLAGS)
 
+.PHONY: e2e-failure
+e2e-failure: ## Kill each part ten times under load in a real cluster, and print what that costs (six minutes; leave the machine alone).
+	@MEERKAT_E2E_FAILURES=1 hack/e2e.sh -run '^TestFailures$$' $(E2EFLAGS)
+
 .PHONY: install
 install: $(KUSTOMIZE) ## Install the kinds into the cluster of the kubeconfig, without a manager.
 	@hack/deploy.sh install $(KUSTOMIZE)

@@ -18,8 +18,9 @@ const (
 	engine        = "../../config/samples/engine.yaml"
 )
 
-// install applies the kustomization, and waits until every node reports that it is ready.
-func install(t *testing.T, w *world) {
+// deploy applies the kustomization, and waits until every node reports that it is ready.
+func (w *world) deploy(t *testing.T) {
+	t.Helper()
 	w.Kubectl(t, "apply", "--server-side", "-k", kustomization)
 	w.Kubectl(t, "rollout", "status", "--namespace=meerkat-system", "--timeout=120s", "deployment/meerkat-manager")
 	w.Kubectl(t, "apply", "-f", engine)
@@ -28,6 +29,11 @@ func install(t *testing.T, w *world) {
 		w.Kubectl(t, "wait", "--for=condition=Ready", "--timeout=60s", "nodeinspection/"+node)
 	}
 	t.Log(w.Kubectl(t, "get", "pods", "--namespace=meerkat-system", "-o", "wide"))
+}
+
+// install deploys Meerkat, and sees that this alone changes nothing.
+func install(t *testing.T, w *world) {
+	w.deploy(t)
 	// No policy: nothing is touched.
 	for _, client := range []string{nearClient, farClient} {
 		for name, address := range w.addresses(t) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,10 +16,10 @@ import (
 type client struct {
 	address string
 	timeout time.Duration // of each request, the connection included
+	port    int           // of this end; 0: any
 
 	conn   net.Conn
 	reader *bufio.Reader
-	dials  int
 }
 
 // do sends one request, "METHOD PATH", and waits for the answer. After an error the connection is closed.
@@ -34,13 +35,8 @@ func (c *client) do(ctx context.Context, line string) result {
 }
 
 func (c *client) try(ctx context.Context, line string) (int, error) {
-	if c.conn == nil {
-		conn, err := (&net.Dialer{Timeout: c.timeout}).DialContext(ctx, "tcp", c.address)
-		if err != nil {
-			return 0, err
-		}
-		c.conn, c.reader = conn, bufio.NewReader(conn)
-		c.dials++
+	if err := c.open(ctx); err != nil {
+		return 0, err
 	}
 	if err := c.conn.SetDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
@@ -56,6 +52,25 @@ func (c *client) try(ctx context.Context, line string) (int, error) {
 	defer func() { _ = response.Body.Close() }()
 	_, err = io.Copy(io.Discard, response.Body)
 	return response.StatusCode, err
+}
+
+var errUnopened = errors.New("no connection")
+
+// open connects, where that has not happened yet.
+func (c *client) open(ctx context.Context) error {
+	if c.conn != nil {
+		return nil
+	}
+	dialer := &net.Dialer{Timeout: c.timeout}
+	if c.port != 0 {
+		dialer.LocalAddr = &net.TCPAddr{Port: c.port}
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnopened, err)
+	}
+	c.conn, c.reader = conn, bufio.NewReader(conn)
+	return nil
 }
 
 func (c *client) close() {

@@ -2,116 +2,156 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// Of load.
+// Of load. For each address, these are sent at once; all together that is some 70 requests a second.
 const (
-	holders = 4                      // connections that stay open
-	pace    = 20 * time.Millisecond  // between two requests of a connection
-	stalled = 500 * time.Millisecond // an answer that took longer is counted as a stall
+	keptConnections = 2 // stay open, and send allowed requests
+	traps           = 5 // send an allowed request, wait, and then a forbidden one on the same connection
+
+	keptPace  = 50 * time.Millisecond  // between two requests of a kept connection
+	freshPace = 100 * time.Millisecond // between two new connections, whatever becomes of them
+	longest   = 2 * time.Second        // that a trap waits before its forbidden request
+
+	patience = 10 * time.Second       // for an allowed request; then it counts as lost
+	brief    = 300 * time.Millisecond // for a forbidden request on a new connection
+	trapped  = 5 * time.Second        // for one on a connection that was open before: TCP sends it again meanwhile
 )
 
-// counts is what load prints each second, and at its end: sums since the start.
-type counts struct {
-	// Allowed were answered, Failed were not; each failure costs a connection.
-	Allowed int `json:"allowed"`
-	Failed  int `json:"failed"`
-	// New are connections opened for each request, that were answered, and NewFailed those that were not.
-	New       int `json:"new"`
-	NewFailed int `json:"newFailed"`
-	// Denied are forbidden requests without an answer; Passed are those that a server answered.
-	Denied int `json:"denied"`
-	Passed int `json:"passed"`
-	// LongestMs is the longest time in which a held connection got no answer.
-	LongestMs int64 `json:"longestMs"`
+// Kinds of requests.
+const (
+	kept        = "kept"         // allowed, on a connection that stays open
+	fresh       = "fresh"        // allowed, on a connection of its own
+	forbidden   = "forbidden"    // forbidden, on a connection of its own
+	trap        = "trap"         // forbidden, on a connection that an allowed request has opened
+	keptOpening = "kept-opening" // opens a kept connection; nothing is said of it when it works
+)
+
+// Outcomes of requests.
+const (
+	answered = "answered"
+	reset    = "reset"    // the connection was closed by the other end, or by somebody in its name
+	lost     = "lost"     // no answer within patience
+	refused  = "refused"  // the other end, or somebody in its name, does not take the connection
+	unopened = "unopened" // no connection within patience
+)
+
+// load sends requests to each address until ctx ends.
+type load struct {
+	allowed, denied string // requests, "METHOD PATH"
+	records         records
+	ports           atomic.Int64 // how many connections for forbidden requests there have been
+	wg              sync.WaitGroup
 }
 
-// load sends allowed requests on connections that stay open and on new ones, and forbidden ones on new ones, until it is told to end.
-func load(ctx context.Context, address, allowed, denied string) error {
-	var mu sync.Mutex
-	var sum counts
-	count := func(f func(*counts)) {
-		mu.Lock()
-		defer mu.Unlock()
-		f(&sum)
-	}
-	var wg sync.WaitGroup
-	for range holders {
-		wg.Go(func() { hold(ctx, address, allowed, count) })
-	}
-	wg.Go(func() { open(ctx, address, allowed, count) })
-	wg.Go(func() { forbidden(ctx, address, denied, count) })
-	for ctx.Err() == nil {
-		pause(ctx, time.Second)
-		count(func(c *counts) { print(c) })
-	}
-	wg.Wait()
-	print(sum)
-	return nil
+// forbiddenPort gives the port of the next connection for a forbidden request. It is none that the kernel chooses: for some minutes,
+// whoever comes from the port of a connection that was denied is refused.
+func (l *load) forbiddenPort() int {
+	const first, count = 10000, 22000
+	return first + int(l.ports.Add(1)%count)
 }
 
-func hold(ctx context.Context, address, line string, count func(func(*counts))) {
-	c := &client{address: address, timeout: 30 * time.Second}
-	defer c.close()
-	last := time.Now()
-	for ctx.Err() == nil {
-		r := c.do(ctx, line)
-		if ctx.Err() != nil {
-			return
+func (l *load) run(ctx context.Context, addresses []string) {
+	for i, address := range addresses {
+		for c := range keptConnections {
+			l.wg.Go(func() { l.hold(ctx, i, c, address) })
 		}
-		count(func(s *counts) {
-			if r.Error == "" {
-				s.Allowed++
-			} else {
-				s.Failed++
-			}
-			s.LongestMs = max(s.LongestMs, time.Since(last).Milliseconds())
-		})
-		if r.Error == "" {
-			last = time.Now()
+		for range traps {
+			l.wg.Go(func() { l.trap(ctx, i, address) })
 		}
-		pause(ctx, pace)
+		l.wg.Go(func() { l.steadily(ctx, i, fresh, address, l.allowed, patience) })
+		l.wg.Go(func() { l.steadily(ctx, i, forbidden, address, l.denied, brief) })
 	}
+	l.wg.Wait()
 }
 
-func open(ctx context.Context, address, line string, count func(func(*counts))) {
-	for ctx.Err() == nil {
-		c := &client{address: address, timeout: stalled}
-		r := c.do(ctx, line)
+// hold sends allowed requests on one connection as long as it lasts, and then on another.
+func (l *load) hold(ctx context.Context, target, number int, address string) {
+	for ; ctx.Err() == nil; pause(ctx, keptPace) {
+		c := &client{address: address, timeout: patience}
+		began := time.Now()
+		if err := c.open(ctx); err != nil {
+			l.note(ctx, keptOpening, target, number, began, err)
+			continue
+		}
+		for err := error(nil); err == nil && ctx.Err() == nil; pause(ctx, keptPace) {
+			sent := time.Now()
+			_, err = c.try(ctx, l.allowed)
+			l.note(ctx, kept, target, number, sent, err)
+		}
 		c.close()
-		if ctx.Err() != nil {
-			return
-		}
-		count(func(s *counts) {
-			if r.Error == "" {
-				s.New++
-			} else {
-				s.NewFailed++
-			}
-		})
-		pause(ctx, pace)
 	}
 }
 
-func forbidden(ctx context.Context, address, line string, count func(func(*counts))) {
-	for ctx.Err() == nil {
-		c := &client{address: address, timeout: stalled}
-		r := c.do(ctx, line)
-		c.close()
-		if ctx.Err() != nil {
+// steadily opens connections at a pace, whatever becomes of those before, and sends one request on each.
+func (l *load) steadily(ctx context.Context, target int, kind, address, line string, patience time.Duration) {
+	tick := time.NewTicker(freshPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
 			return
+		case <-tick.C:
 		}
-		count(func(s *counts) {
-			if r.Status == 0 {
-				s.Denied++
-			} else {
-				s.Passed++
+		l.wg.Go(func() {
+			c := &client{address: address, timeout: patience}
+			if kind == forbidden {
+				c.port = l.forbiddenPort()
 			}
+			defer c.close()
+			began := time.Now()
+			_, err := c.try(ctx, line)
+			l.note(ctx, kind, target, 0, began, err)
 		})
-		pause(ctx, pace)
 	}
+}
+
+// trap sends forbidden requests on connections that are open already, some of them for a long time.
+func (l *load) trap(ctx context.Context, target int, address string) {
+	for ctx.Err() == nil {
+		c := &client{address: address, timeout: trapped, port: l.forbiddenPort()}
+		if _, err := c.try(ctx, l.allowed); err == nil {
+			pause(ctx, time.Duration(rand.Int64N(int64(longest))))
+			sent := time.Now()
+			_, err = c.try(ctx, l.denied)
+			l.note(ctx, trap, target, 0, sent, err)
+		} else {
+			pause(ctx, freshPace)
+		}
+		c.close()
+	}
+}
+
+func (l *load) note(ctx context.Context, kind string, target, number int, sent time.Time, err error) {
+	if ctx.Err() == nil {
+		l.records.add(record{kind: kind, target: target, number: number, sent: sent, took: time.Since(sent), outcome: outcome(err)})
+	}
+}
+
+func outcome(err error) string {
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return answered
+	case errors.Is(err, errUnopened) && errors.Is(err, syscall.ECONNREFUSED):
+		return refused
+	case errors.Is(err, errUnopened) && errors.As(err, &timeout) && timeout.Timeout():
+		return unopened
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return reset
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return lost
+	}
+	return strings.ReplaceAll(err.Error(), " ", "_")
 }
 
 func pause(ctx context.Context, d time.Duration) {

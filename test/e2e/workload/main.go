@@ -16,7 +16,9 @@ import (
 const usage = `Usage:
   workload request ADDRESS "METHOD PATH"...   send these on one connection, one after another
   workload first ADDRESS "METHOD PATH"        send it the moment the program starts, again and again for two seconds; then sleep
-  workload load ADDRESS ALLOWED DENIED        hold connections that send ALLOWED, and keep trying DENIED; count, until told to end
+  workload load LISTEN ALLOWED DENIED ADDRESS...
+                                              send ALLOWED and DENIED to each address, on connections that stay open and on new ones,
+                                              and tell at LISTEN what came of it, until told to end
   workload sleep                              do nothing until told to end
 `
 
@@ -38,8 +40,13 @@ func run(ctx context.Context, args []string) error {
 		first(ctx, args[1], args[2])
 		<-ctx.Done()
 		return nil
-	case len(args) == 4 && args[0] == "load":
-		return load(ctx, args[1], args[2], args[3])
+	case len(args) >= 5 && args[0] == "load":
+		l := &load{allowed: args[2], denied: args[3]}
+		if err := l.records.serve(ctx, args[1]); err != nil {
+			return err
+		}
+		l.run(ctx, args[4:])
+		return nil
 	case len(args) == 1 && args[0] == "sleep":
 		<-ctx.Done()
 		return nil

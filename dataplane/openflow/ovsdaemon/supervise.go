@@ -15,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Waits before a daemon that ended is started again: they double while it does not run for steady, and begin anew when it does.
+// Waits before a daemon that ended is started again: they double while it does not run for steady, and begin anew when it does. While
+// it does not run, governed Pods have no network, so only one that does not come up at all has to wait longer.
 const (
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
-	steady     = 30 * time.Second
+	steady     = 2 * time.Second
 )
 
 // Supervise runs both daemons in the foreground until the context ends, and starts each again, without the other, when it ends. The

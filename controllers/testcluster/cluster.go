@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,6 +16,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 )
@@ -67,7 +70,8 @@ func Main(m *testing.M, o Options, use func(*Cluster)) int {
 	return status
 }
 
-// Start starts a cluster, in some five seconds. Stop is to be called in the end.
+// Start starts a cluster, in some five seconds. Stop is to be called in the end. Controllers of the test log errors to standard
+// error, unless the test has said otherwise.
 func Start(o Options) (*Cluster, error) {
 	root, err := repository()
 	if err != nil {
@@ -104,6 +108,7 @@ func Start(o Options) (*Cluster, error) {
 }
 
 func (c *Cluster) start(programs string) (err error) {
+	log.SetLogger(zap.New(zap.Level(zapcore.ErrorLevel), zap.WriteTo(os.Stderr)))
 	if c.guard, err = newGuard(c.directory, &c.env.ControlPlane, programs); err != nil {
 		return err
 	}

@@ -1,0 +1,127 @@
+package scale_test
+
+import (
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+)
+
+// observer watches AddressSlices and L7Policies as the API server sends them.
+type observer struct {
+	mu sync.Mutex
+	// sliceWrites and policyWrites count changes, of statuses those of policies.
+	sliceWrites, policyWrites int
+	// arrived is when each address came to stand in a slice, for each slice.
+	arrived map[string]map[string]time.Time
+	// held are the addresses of each slice.
+	held map[string]map[string]bool
+	// ready are the policies whose present generation is Ready.
+	ready map[string]bool
+}
+
+func observe(t *testing.T) *observer {
+	t.Helper()
+	o := &observer{arrived: map[string]map[string]time.Time{}, held: map[string]map[string]bool{}, ready: map[string]bool{}}
+	for _, list := range []client.ObjectList{&v1alpha1.AddressSliceList{}, &v1alpha1.L7PolicyList{}} {
+		w, err := cluster.Client.Watch(t.Context(), list)
+		must(t, err)
+		go func() {
+			for e := range w.ResultChan() {
+				switch object := e.Object.(type) {
+				case *v1alpha1.AddressSlice:
+					o.slice(object, e.Type)
+				case *v1alpha1.L7Policy:
+					o.policy(object)
+				}
+			}
+		}()
+	}
+	return o
+}
+
+func (o *observer) slice(s *v1alpha1.AddressSlice, kind watch.EventType) {
+	now := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sliceWrites++
+	held := map[string]bool{}
+	if kind != watch.Deleted {
+		for i := range s.Peers {
+			for _, a := range s.Peers[i].Addresses {
+				held[a] = true
+				if !o.held[s.Name][a] {
+					if o.arrived[a] == nil {
+						o.arrived[a] = map[string]time.Time{}
+					}
+					o.arrived[a][s.Name] = now
+				}
+			}
+		}
+	}
+	o.held[s.Name] = held
+}
+
+func (o *observer) policy(p *v1alpha1.L7Policy) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.policyWrites++
+	ready := false
+	for _, c := range p.Status.Conditions {
+		ready = ready || c.Type == v1alpha1.ConditionReady && c.Status == "True" && c.ObservedGeneration == p.Generation
+	}
+	o.ready[p.Namespace+"/"+p.Name] = ready
+}
+
+// counts returns how many writes of slices and of policies were seen.
+func (o *observer) counts() (slices, policies int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sliceWrites, o.policyWrites
+}
+
+// arrivals returns when an address came to stand in slices.
+func (o *observer) arrivals(address string) map[string]time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.arrived[address])
+}
+
+// selectors returns how many selectors have slices.
+func (o *observer) selectors() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	keys := map[string]bool{}
+	for name := range o.held {
+		keys[name[:strings.LastIndexByte(name, '-')]] = true
+	}
+	return len(keys)
+}
+
+func (o *observer) readyPolicies() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	count := 0
+	for _, ready := range o.ready {
+		if ready {
+			count++
+		}
+	}
+	return count
+}
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, limit time.Duration, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}

@@ -43,4 +43,4 @@ if [ -z "${MEERKAT_E2E_USE_KUBECONFIG:-}" ]; then
   export MEERKAT_E2E_SERVICE="$work/cluster SERVICE -name $name"
 fi
 say 'testing'
-MEERKAT_E2E=1 go test -count=1 -timeout 40m -v ./test/e2e/... "$@"
+MEERKAT_E2E=1 go test -count=1 -timeout 40m -v ./test/e2e "$@"

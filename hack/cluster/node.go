@@ -60,6 +60,7 @@ func (c *cluster) nodeServices(bin string, i int) ([]service, error) {
 		"evictionHard":             object{"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
 		// Images are imported, and cannot be pulled again.
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+		"clusterDNS": []string{"10.96.0.10"}, "clusterDomain": "cluster.local", // nobody answers there
 		"resolvConf":         "",
 		"featureGates":       object{"KubeletCrashLoopBackOffMax": true},
 		"crashLoopBackOff":   object{"maxContainerRestartPeriod": "1s"}, // tests kill containers often

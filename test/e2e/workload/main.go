@@ -74,7 +74,7 @@ func requests(ctx context.Context, address string, lines []string) error {
 	return nil
 }
 
-// first repeats a request without a pause, from the program's first instruction on, and prints how often it was answered.
+// first repeats a request from the program's first instruction on, without a pause at first, and prints whether it was answered.
 func first(ctx context.Context, address, line string) {
 	began := time.Now()
 	answered := result{Request: line, Error: "never answered"}
@@ -89,6 +89,9 @@ func first(ctx context.Context, address, line string) {
 			break
 		}
 		c.close()
+		if time.Since(began) > 50*time.Millisecond {
+			pause(ctx, pace)
+		}
 	}
 	print(struct {
 		result

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/config/argocd"
 	"github.com/meerkat-dev/meerkat/controllers/testcluster"
 )
 
@@ -53,16 +54,8 @@ type state struct {
 
 // TestStates has the API server store each state, reads it back, and asks kstatus and the kind's script.
 func TestStates(t *testing.T) {
-	var states []state
-	data, err := os.ReadFile("testdata/states.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.UnmarshalStrict(data, &states); err != nil {
-		t.Fatal(err)
-	}
 	tests := map[string][]scriptTest{}
-	for _, s := range states {
+	for _, s := range states(t, "testdata/states.yaml") {
 		t.Run(s.Kind+" "+s.Name, func(t *testing.T) {
 			object := stored(t, s)
 			result, err := status.Compute(object)
@@ -72,12 +65,13 @@ func TestStates(t *testing.T) {
 			if result.Status.String() != s.KStatus {
 				t.Errorf("kstatus says %s (%s), want %s", result.Status, result.Message, s.KStatus)
 			}
-			got := runScript(t, s.Kind, object)
+			got, err := argocd.HealthOf(t.Context(), s.Kind, object.Object)
+			must(t, err)
 			if got.Status != s.Health || got.Message == "" {
 				t.Errorf("Argo CD says %s (%q), want %s and a message", got.Status, got.Message, s.Health)
 			}
 			input := filepath.Join("testdata", s.Name+".yaml")
-			golden(t, filepath.Join(filepath.Dir(scriptPath(s.Kind)), input), plain(t, object))
+			golden(t, filepath.Join(filepath.Dir(argocd.ScriptPath(s.Kind)), input), plain(t, object))
 			tests[s.Kind] = append(tests[s.Kind], scriptTest{got, input})
 		})
 	}
@@ -86,14 +80,45 @@ func TestStates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, filepath.Join(filepath.Dir(scriptPath(kind)), "health_test.yaml"), data)
+		golden(t, filepath.Join(filepath.Dir(argocd.ScriptPath(kind)), "health_test.yaml"), data)
 	}
+}
+
+// TestEveryState does the same with each status that the controllers can write.
+func TestEveryState(t *testing.T) {
+	for _, file := range []string{"../../controllers/l7policy/testdata/states.yaml", "../../controllers/engine/testdata/states.yaml"} {
+		all := states(t, file)
+		if len(all) < 5 {
+			t.Errorf("%s has %d states", file, len(all))
+		}
+		for _, s := range all {
+			t.Run(s.Kind+" "+s.Name, func(t *testing.T) {
+				object := stored(t, s)
+				result, err := status.Compute(object)
+				must(t, err)
+				got, err := argocd.HealthOf(t.Context(), s.Kind, object.Object)
+				must(t, err)
+				if result.Status.String() != s.KStatus || got.Status != s.Health {
+					t.Errorf("kstatus says %s, and Argo CD %s; want %s and %s", result.Status, got.Status, s.KStatus, s.Health)
+				}
+			})
+		}
+	}
+}
+
+func states(t *testing.T, file string) []state {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	must(t, err)
+	var all []state
+	must(t, yaml.UnmarshalStrict(data, &all))
+	return all
 }
 
 // scriptTest is a test in Argo CD's form.
 type scriptTest struct {
-	HealthStatus health `json:"healthStatus"`
-	InputPath    string `json:"inputPath"`
+	HealthStatus argocd.Health `json:"healthStatus"`
+	InputPath    string        `json:"inputPath"`
 }
 
 // stored makes an object in that state, and returns it as the API server does.
@@ -184,7 +209,7 @@ func plain(t *testing.T, object *unstructured.Unstructured) []byte {
 // TestScriptsAsArgoCDDoes runs the scripts' own tests, which are in the layout of Argo CD's resource_customizations.
 func TestScriptsAsArgoCDDoes(t *testing.T) {
 	for _, kind := range kinds(t) {
-		directory := filepath.Dir(scriptPath(kind))
+		directory := filepath.Dir(argocd.ScriptPath(kind))
 		data, err := os.ReadFile(filepath.Join(directory, "health_test.yaml"))
 		must(t, err)
 		var file struct {
@@ -199,7 +224,9 @@ func TestScriptsAsArgoCDDoes(t *testing.T) {
 			must(t, err)
 			object := &unstructured.Unstructured{}
 			must(t, yaml.Unmarshal(data, object))
-			if diff := cmp.Diff(test.HealthStatus, runScript(t, kind, object)); diff != "" {
+			got, err := argocd.HealthOf(t.Context(), kind, object.Object)
+			must(t, err)
+			if diff := cmp.Diff(test.HealthStatus, got); diff != "" {
 				t.Errorf("%s, %s (-want +got):\n%s", kind, test.InputPath, diff)
 			}
 		}
@@ -214,7 +241,7 @@ func TestConfigMapHasTheScripts(t *testing.T) {
 		"# It is made from resource_customizations by: go test ./config/argocd -update\n" +
 		"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: argocd-cm\n  namespace: argocd\n  labels:\n    app.kubernetes.io/part-of: argocd\ndata:\n")
 	for _, kind := range kinds(t) {
-		script, err := os.ReadFile(scriptPath(kind))
+		script, err := os.ReadFile(argocd.ScriptPath(kind))
 		must(t, err)
 		fmt.Fprintf(&b, "  resource.customizations.health.%s_%s: |\n", group, kind)
 		for line := range strings.Lines(string(script)) {
@@ -227,7 +254,7 @@ func TestConfigMapHasTheScripts(t *testing.T) {
 		Data map[string]string `json:"data"`
 	}
 	must(t, yaml.Unmarshal(b.Bytes(), &configMap))
-	script, err := os.ReadFile(scriptPath("L7Policy"))
+	script, err := os.ReadFile(argocd.ScriptPath("L7Policy"))
 	must(t, err)
 	if configMap.Data["resource.customizations.health."+group+"_L7Policy"] != string(script) {
 		t.Error("the script of L7Policy does not come out of the YAML as it went in")

@@ -165,7 +165,11 @@ func (s *Server) answer(do func(context.Context, Request) (Reply, error)) http.H
 		reply, err := do(ctx, r)
 		log := s.Log.WithValues("command", q.URL.Path, "pod", r.Pod(), "uid", r.UID, "took", time.Since(began))
 		if err != nil {
-			log.Error(err, "The CNI plugin's request failed")
+			if errors.Is(err, ErrUndecided) {
+				log.Info("The CNI plugin is to decide by itself", "reason", err.Error())
+			} else {
+				log.Error(err, "The CNI plugin's request failed")
+			}
 			write(w, http.StatusInternalServerError, failure{err.Error()})
 			return
 		}

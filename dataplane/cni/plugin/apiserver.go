@@ -36,7 +36,7 @@ type metadata struct {
 func podLabels(ctx context.Context, c cni.Credentials, pod cni.Request) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	at := c.Server + "/api/v1/namespaces/" + url.PathEscape(pod.Namespace) + "/pods/" + url.PathEscape(pod.Name)
+	at := serverURL(c.Server) + "/api/v1/namespaces/" + url.PathEscape(pod.Namespace) + "/pods/" + url.PathEscape(pod.Name)
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, fmt.Errorf("the API server's address in the agent's credentials is of no use: %w", err)
@@ -59,6 +59,14 @@ func podLabels(ctx context.Context, c cni.Credentials, pod cni.Request) (map[str
 	return labelsIn(answer.StatusCode, text, pod)
 }
 
+// serverURL brings a server's address, as client libraries take it, into the form of https://host:port.
+func serverURL(server string) string {
+	if !strings.Contains(server, "://") {
+		server = "https://" + server
+	}
+	return strings.TrimRight(server, "/")
+}
+
 // clientFor trusts the API server's certificates alone, and uses no proxy.
 func clientFor(c cni.Credentials) (*http.Client, error) {
 	roots := x509.NewCertPool()
@@ -78,7 +86,7 @@ func labelsIn(status int, text []byte, pod cni.Request) (map[string]string, erro
 		return nil, fmt.Errorf("the API server refuses the credentials that the agent has left (status %d): they have expired, or its "+
 			"role does not let it get Pods", status)
 	case http.StatusNotFound:
-		return nil, errors.New("the API server knows no such Pod: has it been deleted?")
+		return nil, errors.New("the API server knows no such Pod; it may have been deleted")
 	default:
 		return nil, fmt.Errorf("the API server answers with status %d", status)
 	}

@@ -129,7 +129,7 @@ func (n *node) apiServer(status int, answer string) *httptest.Server {
 	}))
 	n.t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	n.credentials(cni.Credentials{Server: server.URL, CA: ca, Token: "token-1", Node: "node-7"})
+	n.credentials(cni.Credentials{Server: server.URL + "/", CA: ca, Token: "token-1\n", Node: "node-7"})
 	return server
 }
 

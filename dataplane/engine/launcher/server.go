@@ -163,7 +163,6 @@ func (s *Server) stop() {
 	}
 }
 
-
 // lockedWriter writes for several goroutines.
 type lockedWriter struct {
 	mu sync.Mutex

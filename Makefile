@@ -122,6 +122,11 @@ bench: ## Compare no policy, HAProxy, Suricata alone and Meerkat on real traffic
 	$(say) 'comparing no policy, HAProxy, Suricata alone and Meerkat (about four minutes)'
 	@go run ./test/bench -page docs/benchmarks.md $(BENCHFLAGS)
 
+.PHONY: scale
+scale: ## Measure the manager with 1,000 nodes, 5,000 Pods, 500 policies and 200 selectors, without containers.
+	$(say) 'measuring the manager (about five minutes)'
+	@MEERKAT_SCALE=full go test ./test/scale -count=1 -v -timeout 20m
+
 ##@ Run it in a cluster
 
 .PHONY: images

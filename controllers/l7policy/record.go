@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
 
 // record is what the runner keeps of a policy.
@@ -95,6 +96,11 @@ func sameRest(a, b *v1alpha1.L7PolicyStatus) bool {
 	return equality.Semantic.DeepEqual(byType(a.Conditions), byType(b.Conditions)) && equality.Semantic.DeepEqual(a.Nodes, b.Nodes)
 }
 
+// byType sorts the conditions that are written here; what others add is not looked at.
 func byType(all []metav1.Condition) []metav1.Condition {
-	return slices.SortedFunc(slices.Values(all), func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
+	own := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, plan.ConditionShadowed, v1alpha1.ConditionProgrammed,
+		v1alpha1.ConditionDegraded, v1alpha1.ConditionReady, v1alpha1.ConditionStalled}
+	kept := slices.DeleteFunc(slices.Clone(all), func(c metav1.Condition) bool { return !slices.Contains(own, c.Type) })
+	slices.SortFunc(kept, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
+	return kept
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -119,12 +120,13 @@ func rollOut(t *testing.T, w *world, o *observer, reports *reporters) {
 	_, before := o.counts()
 	each(t, len(w.policies), func(ctx context.Context, i int) error {
 		p := w.policies[i]
-		// Its status has changed since it was made.
-		if err := cluster.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
-			return err
-		}
-		p.Spec.Ingress[0].L7[0].HTTP.Methods = []string{"GET", "HEAD"}
-		return cluster.Client.Update(ctx, p)
+		return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // with the manager, which writes statuses
+			if err := cluster.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
+				return err
+			}
+			p.Spec.Ingress[0].L7[0].HTTP.Methods = []string{"GET", "HEAD"}
+			return cluster.Client.Update(ctx, p)
+		})
 	})
 	const steps = 20
 	for step := range steps {

@@ -23,7 +23,7 @@ const ReloadTimeout = 120 * time.Second
 const maxCommand = 4095
 
 // maxAnswer is how long the answers to a command may be, in bytes. The longest, all counters or many failed rules, have some 100 kB.
-const maxAnswer = 8 << 20
+const maxAnswer = 2 << 20
 
 // commandClient speaks to Suricata's command socket. The engine serves one client at a time and waits up to five seconds for a
 // client that says nothing, so commands go one after another, each on a connection of its own, never a bare connect.

@@ -14,6 +14,9 @@ import (
 // maxEventLine is the longest event that is read. An engine's event with a long URL has some 10 kB.
 const maxEventLine = 256 << 10
 
+// maxEventConns is how many connections are read at a time. An engine has one; each takes a buffer of maxEventLine.
+const maxEventConns = 8
+
 // eventServer listens where the engine sends its events.
 type eventServer struct {
 	listener net.Listener
@@ -55,10 +58,14 @@ func (s *eventServer) accept() {
 			return
 		}
 		s.mu.Lock()
-		if s.closed {
+		if s.closed || len(s.open) >= maxEventConns {
+			over := s.closed
 			s.mu.Unlock()
 			_ = conn.Close()
-			return
+			if over {
+				return
+			}
+			continue
 		}
 		s.open[conn] = struct{}{}
 		s.conns.Add(1)

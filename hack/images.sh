@@ -35,7 +35,7 @@ quietly() {
 
 # program NAME PACKAGE: a static program in the context, whose file changes only when the program does.
 program() {
-  CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$tag" -o "$context/.$1" "$2" 9>&-
+  CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$tag" -o "$context/.$1" "$2" 9>&- || die "$2 does not build"
   if cmp -s "$context/.$1" "$context/$1"; then rm "$context/.$1"; else mv "$context/.$1" "$context/$1"; fi
 }
 

@@ -40,11 +40,6 @@ func (t *tender) run(ctx context.Context) error {
 			t.sleep(ctx)
 		}
 	}
-	// With a bridge in it, the database is for the next run. Without one, there may be none.
-	unused := ovsdaemon.Options{Dir: t.place.OwnDir, Programs: t.programs}
-	if err := ovsdaemon.RemoveUnused(context.WithoutCancel(ctx), unused); err != nil {
-		t.log.Error("Files of Open vSwitch are left", "error", err.Error(), "dir", t.place.OwnDir)
-	}
 	return nil
 }
 

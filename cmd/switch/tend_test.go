@@ -292,21 +292,3 @@ func (l *log) has(text string) func() error {
 		return nil
 	}
 }
-
-func TestLeavesNoFilesWithoutBridges(t *testing.T) {
-	n := newNode(t)
-	stop := n.start()
-	n.awaitIn(n.place.OwnDir)
-	n.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
-	stop()
-	if left, _ := os.ReadDir(n.place.OwnDir); len(left) == 0 {
-		t.Error("the database is gone, and had a bridge")
-	}
-	stop = n.start()
-	n.awaitIn(n.place.OwnDir)
-	n.vsctl("del-br", "br0")
-	stop()
-	if left, err := os.ReadDir(n.place.OwnDir); err != nil || len(left) > 0 {
-		t.Errorf("files are left: %v %v", left, err)
-	}
-}

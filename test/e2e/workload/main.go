@@ -90,7 +90,7 @@ func first(ctx context.Context, address, line string) {
 		}
 		c.close()
 		if time.Since(began) > 50*time.Millisecond {
-			pause(ctx, pace)
+			pause(ctx, 20*time.Millisecond)
 		}
 	}
 	print(struct {

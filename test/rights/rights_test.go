@@ -1,0 +1,268 @@
+package rights_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+)
+
+// unseen are rights that are needed although this test does not see them used, each with what needs it.
+var unseen = map[string]map[string]string{
+	manager: {
+		`patch events.events.k8s.io "" everywhere`: "an event that comes again while its object is what it was",
+		`patch events.core "" in meerkat-system`:   "the same, of the older kind",
+	},
+	agent: {
+		`get pods.core "" everywhere`:                      "a Pod that starts, which the informer has not heard of; the CNI plugin, while the agent is away",
+		`get engines.inspection.meerkat.dev "" everywhere`: "an agent that is told to end, and puts Pods back when the Engine is gone",
+	},
+}
+
+// Each account does what it is for, without being refused anything, and may do nothing that it does not do.
+func TestAccountsMayDoWhatTheyDo(t *testing.T) {
+	playEverything(t)
+	for _, account := range []string{manager, agent, vswitch} {
+		t.Run(account, func(t *testing.T) {
+			user := "system:serviceaccount:" + namespace + ":" + account
+			requests := requestsOf(t, user)
+			if (len(requests) == 0) != (account == vswitch) {
+				t.Errorf("%d requests are in the audit log", len(requests))
+			}
+			for _, q := range requests {
+				if q.ResponseStatus != nil && q.ResponseStatus.Code == http.StatusForbidden {
+					t.Errorf("refused: %s %s", q.Verb, q.RequestURI)
+				}
+			}
+			granted := rightsOf(t, account)
+			for _, r := range granted {
+				used := slices.ContainsFunc(requests, r.covers)
+				if _, excused := unseen[account][r.String()]; used == excused {
+					t.Errorf("used: %t, excused: %t: %s", used, excused, r)
+				}
+			}
+			if (len(granted) == 0) != (account == vswitch) {
+				t.Errorf("%d rights are granted", len(granted))
+			}
+			list, err := exec.Command(cluster.Kubectl, "--kubeconfig", cluster.Kubeconfig, "auth", "can-i", "--list", "--no-headers",
+				"--namespace", namespace, "--as", user, "--as-group", "system:serviceaccounts", "--as-group", "system:authenticated").CombinedOutput()
+			must(t, err)
+			t.Logf("kubectl auth can-i --list, as %s, in %s:\n%s", user, namespace, list)
+		})
+	}
+}
+
+// playEverything has the manager and an agent do all that they do in a cluster's life.
+func playEverything(t *testing.T) {
+	// Policies come before the webhook, which nobody can reach here: this cluster has no network of Pods.
+	install(t, "WebhookConfiguration")
+	for _, name := range []string{"n1", "n2"} {
+		must(t, cluster.Client.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	}
+	shop := cluster.Namespace(t, "shop", nil)
+	pod(t, shop, "web", "10.0.0.1")
+	policy := &v1alpha1.L7Policy{
+		ObjectMeta: metav1.ObjectMeta{Name: "storefront", Namespace: shop},
+		Spec: v1alpha1.L7PolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
+			Ingress: []v1alpha1.IngressRule{{
+				Name: "all", From: []v1alpha1.Peer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}},
+			}},
+		},
+	}
+	must(t, cluster.Client.Create(t.Context(), policy))
+	stale := &v1alpha1.AddressSlice{ObjectMeta: metav1.ObjectMeta{Name: "stale"}, Selector: v1alpha1.PeerSelector{Namespace: shop}}
+	must(t, cluster.Client.Create(t.Context(), stale))
+	install(t)
+
+	metrics := freePort(t)
+	_, webhookPort, _ := strings.Cut(freePort(t), ":")
+	stopManager := start(t, "manager", []string{"POD_NAMESPACE=" + namespace},
+		"--kubeconfig", kubeconfig(t, identity(t, manager, "manager-0", "n1")), "--leader-elect",
+		"--metrics-bind-address", metrics, "--health-probe-bind-address", freePort(t), "--webhook-port", webhookPort)
+	eventually(t, "without an Engine there is no AddressSlice", func() error {
+		if n := countSlices(t); n != 0 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	scrape(t, metrics)
+
+	engine := &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.EngineName}}
+	must(t, cluster.Client.Create(t.Context(), engine))
+	eventually(t, "the peers have an AddressSlice", func() error { return peersAre(t, 1) })
+	pod(t, shop, "web-2", "10.0.0.2")
+	eventually(t, "the AddressSlice has another peer", func() error { return peersAre(t, 2) })
+
+	dir := t.TempDir()
+	stopAgent := start(t, "agent", nil, "--kubeconfig", kubeconfig(t, identity(t, agent, "agent-1", "n1")), "--node-name", "n1",
+		"--state-dir", dir+"/node", "--engine-dir", dir+"/node/engine", "--switch-dir", dir+"/ovs", "--node-switch-dir", dir+"/openvswitch",
+		"--cni=false", "--cni-conf-dir", dir+"/net.d", "--cni-bin-dir", dir+"/bin", "--cni-socket", filepath.Join(dir, "cni", "agent.sock"),
+		"--cni-state-dir", dir+"/lib", "--netns-dir", dir+"/netns", "--metrics-bind-address", "0", "--health-bind-address", "0")
+	eventually(t, "the agent reports", func() error {
+		return cluster.Client.Get(t.Context(), client.ObjectKey{Name: "n1"}, &v1alpha1.NodeInspection{})
+	})
+
+	must(t, cluster.Client.Delete(t.Context(), engine))
+	eventually(t, "the agent says that it has put everything back", func() error {
+		return client.IgnoreNotFound(cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(engine), engine))
+	})
+	eventually(t, "the DaemonSets are gone", func() error {
+		err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "meerkat-node"}, &appsv1.DaemonSet{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("it is there: %w", err)
+	})
+	stopAgent()
+	// Only the agents': a token ends with its Pod.
+	must(t, cluster.Client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0),
+		client.MatchingLabels{"app.kubernetes.io/component": "node"}))
+	eventually(t, "the Engine is gone", func() error {
+		if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(engine), engine); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is there: %w", err)
+		}
+		return nil
+	})
+	stopManager()
+}
+
+func pod(t *testing.T, namespace, name, address string) {
+	t.Helper()
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: map[string]string{"app": "web"}},
+		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "web", Image: "none"}}},
+	}
+	must(t, cluster.Client.Create(t.Context(), p))
+	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = corev1.PodRunning, address, []corev1.PodIP{{IP: address}}
+	must(t, cluster.Client.Status().Update(t.Context(), p))
+}
+
+func countSlices(t *testing.T) int {
+	t.Helper()
+	var all v1alpha1.AddressSliceList
+	must(t, cluster.Client.List(t.Context(), &all))
+	return len(all.Items)
+}
+
+func peersAre(t *testing.T, want int) error {
+	t.Helper()
+	var all v1alpha1.AddressSliceList
+	must(t, cluster.Client.List(t.Context(), &all))
+	if len(all.Items) != 1 || len(all.Items[0].Peers) != want {
+		return fmt.Errorf("they are %+v", all.Items)
+	}
+	return nil
+}
+
+// scrape reads metrics as Prometheus does, and as somebody who may not.
+func scrape(t *testing.T, address string) {
+	t.Helper()
+	reader := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "reader"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "meerkat-metrics-reader"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: "prometheus"}},
+	}
+	must(t, cluster.Client.Create(t.Context(), reader))
+	must(t, cluster.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "prometheus", Namespace: namespace}}))
+	for _, of := range []struct {
+		token string
+		want  int
+	}{
+		{identity(t, "prometheus", "prometheus-0", "n1").BearerToken, http.StatusOK},
+		{identity(t, vswitch, "switch-0", "n1").BearerToken, http.StatusForbidden},
+		{"", http.StatusUnauthorized},
+	} {
+		status, err := get("https://"+address+"/metrics", of.token)
+		must(t, err)
+		if status != of.want {
+			t.Errorf("metrics answer %d, want %d", status, of.want)
+		}
+	}
+}
+
+func get(url, token string) (int, error) {
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // As Prometheus does.
+	answer, err := c.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	return answer.StatusCode, err
+}
+
+// What no account of Meerkat may do, tried with its own token.
+func TestAccountsMayNotDoWhatIsOthers(t *testing.T) {
+	install(t)
+	asked := func(c *rest.Config) client.Client {
+		asking, err := client.New(c, client.Options{Scheme: cluster.Scheme})
+		must(t, err)
+		return asking
+	}
+	clients := map[string]client.Client{
+		agent:   asked(identity(t, agent, "agent-n1", "n1")),
+		manager: asked(identity(t, manager, "manager-n1", "n1")),
+		vswitch: asked(identity(t, vswitch, "switch-n1", "n1")),
+	}
+	other := cluster.Namespace(t, "other", nil)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "password", Namespace: other}}
+	must(t, cluster.Client.Create(t.Context(), secret))
+	for account, c := range clients {
+		refused(t, account+" reads a Secret", c.Get(t.Context(), client.ObjectKeyFromObject(secret), &corev1.Secret{}))
+		refused(t, account+" lists Secrets", c.List(t.Context(), &corev1.SecretList{}))
+		refused(t, account+" lists the namespace's Secrets", c.List(t.Context(), &corev1.SecretList{}, client.InNamespace(namespace)))
+		refused(t, account+" makes a Pod", c.Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: other}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+		}))
+		refused(t, account+" makes a DaemonSet elsewhere", c.Create(t.Context(), &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "meerkat-node", Namespace: other}}))
+		refused(t, account+" writes an Engine", c.Create(t.Context(), &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: "default"}}))
+		refused(t, account+" binds a role", c.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "mine"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		}))
+	}
+	webhookSecret := client.ObjectKey{Namespace: namespace, Name: "meerkat-webhook-certificate"}
+	must(t, clients[manager].Get(t.Context(), webhookSecret, &corev1.Secret{}))
+	refused(t, "the agent reads the webhook's key", clients[agent].Get(t.Context(), webhookSecret, &corev1.Secret{}))
+
+	// The agent of n1 reports of n1, and of no other node.
+	own := &v1alpha1.NodeInspection{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	must(t, client.IgnoreNotFound(cluster.Client.Delete(t.Context(), own.DeepCopy())))
+	must(t, clients[agent].Create(t.Context(), own))
+	others := &v1alpha1.NodeInspection{ObjectMeta: metav1.ObjectMeta{Name: "n2"}}
+	refused(t, "the agent of n1 makes the report of n2", clients[agent].Create(t.Context(), others.DeepCopy()))
+	must(t, cluster.Client.Create(t.Context(), others))
+	changed := others.DeepCopy()
+	changed.Status.GovernedPods = 7
+	refused(t, "the agent of n1 writes the report of n2", clients[agent].Status().Patch(t.Context(), changed, client.MergeFrom(others)))
+	refused(t, "the agent of n1 deletes the report of n2", clients[agent].Delete(t.Context(), others))
+}
+
+func refused(t *testing.T, what string, err error) {
+	t.Helper()
+	if !apierrors.IsForbidden(err) {
+		t.Errorf("%s: want it forbidden, got %v", what, err)
+	}
+}

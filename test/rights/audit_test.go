@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -49,6 +50,11 @@ func (r request) verbs() []string {
 		return []string{"patch", "create"}
 	}
 	return []string{r.Verb}
+}
+
+// lists tells of a watch that begins with all that there is. Older API servers do not know that, and are asked for a list.
+func (r request) lists() bool {
+	return r.Verb == "watch" && strings.Contains(r.RequestURI, "sendInitialEvents=true")
 }
 
 // requestsOf reads the log: what a user asked about objects.

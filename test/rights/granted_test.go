@@ -28,7 +28,8 @@ func (r right) String() string {
 // covers tells whether a request makes use of the right.
 func (r right) covers(q request) bool {
 	o := q.ObjectRef
-	return slices.Contains(q.verbs(), r.verb) && r.group == o.APIGroup && r.resource == q.resource() &&
+	used := slices.Contains(q.verbs(), r.verb) || r.verb == "list" && q.lists()
+	return used && r.group == o.APIGroup && r.resource == q.resource() &&
 		(r.name == "" || r.name == o.Name) && (r.namespace == "" || r.namespace == o.Namespace)
 }
 

@@ -244,7 +244,7 @@ func TestAccountsMayNotDoWhatIsOthers(t *testing.T) {
 		}))
 	}
 	webhookSecret := client.ObjectKey{Namespace: namespace, Name: "meerkat-webhook-certificate"}
-	must(t, clients[manager].Get(t.Context(), webhookSecret, &corev1.Secret{}))
+	must(t, clients[manager].List(t.Context(), &corev1.SecretList{}, client.InNamespace(namespace), client.MatchingFields{"metadata.name": webhookSecret.Name}))
 	refused(t, "the agent reads the webhook's key", clients[agent].Get(t.Context(), webhookSecret, &corev1.Secret{}))
 
 	// The agent of n1 reports of n1, and of no other node.

@@ -104,15 +104,15 @@ func contains(all []string, one string) bool {
 	return false
 }
 
-// identity is how a Pod of an account reaches the API server: with a token that is bound to the Pod, and so to its node.
-func identity(t *testing.T, account, pod, node string) *rest.Config {
+// identity is how a Pod of an account on n1 reaches the API server: with a token that is bound to the Pod, and so to the node.
+func identity(t *testing.T, account, pod string) *rest.Config {
 	t.Helper()
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: namespace, Labels: map[string]string{
 			"app.kubernetes.io/name": "meerkat", "app.kubernetes.io/component": map[string]string{agent: "node", manager: "manager"}[account],
 		}},
 		Spec: corev1.PodSpec{
-			ServiceAccountName: account, NodeName: node, Containers: []corev1.Container{{Name: "agent", Image: "none"}},
+			ServiceAccountName: account, NodeName: "n1", Containers: []corev1.Container{{Name: "agent", Image: "none"}},
 		},
 	}
 	must(t, cluster.Client.Create(t.Context(), p))

@@ -93,7 +93,7 @@ func playEverything(t *testing.T) {
 	metrics := freePort(t)
 	_, webhookPort, _ := strings.Cut(freePort(t), ":")
 	stopManager := start(t, "manager", []string{"POD_NAMESPACE=" + namespace},
-		"--kubeconfig", kubeconfig(t, identity(t, manager, "manager-0", "n1")), "--leader-elect",
+		"--kubeconfig", kubeconfig(t, identity(t, manager, "manager-0")), "--leader-elect",
 		"--metrics-bind-address", metrics, "--health-probe-bind-address", freePort(t), "--webhook-port", webhookPort)
 	eventually(t, "without an Engine there is no AddressSlice", func() error {
 		if n := countSlices(t); n != 0 {
@@ -110,7 +110,7 @@ func playEverything(t *testing.T) {
 	eventually(t, "the AddressSlice has another peer", func() error { return peersAre(t, 2) })
 
 	dir := t.TempDir()
-	stopAgent := start(t, "agent", nil, "--kubeconfig", kubeconfig(t, identity(t, agent, "agent-1", "n1")), "--node-name", "n1",
+	stopAgent := start(t, "agent", nil, "--kubeconfig", kubeconfig(t, identity(t, agent, "agent-1")), "--node-name", "n1",
 		"--state-dir", dir+"/node", "--engine-dir", dir+"/node/engine", "--switch-dir", dir+"/ovs", "--node-switch-dir", dir+"/openvswitch",
 		"--cni=false", "--cni-conf-dir", dir+"/net.d", "--cni-bin-dir", dir+"/bin", "--cni-socket", filepath.Join(dir, "cni", "agent.sock"),
 		"--cni-state-dir", dir+"/lib", "--netns-dir", dir+"/netns", "--metrics-bind-address", "0", "--health-bind-address", "0")
@@ -184,8 +184,8 @@ func scrape(t *testing.T, address string) {
 		token string
 		want  int
 	}{
-		{identity(t, "prometheus", "prometheus-0", "n1").BearerToken, http.StatusOK},
-		{identity(t, vswitch, "switch-0", "n1").BearerToken, http.StatusForbidden},
+		{identity(t, "prometheus", "prometheus-0").BearerToken, http.StatusOK},
+		{identity(t, vswitch, "switch-0").BearerToken, http.StatusForbidden},
 		{"", http.StatusUnauthorized},
 	} {
 		status, err := get("https://"+address+"/metrics", of.token)
@@ -223,9 +223,9 @@ func TestAccountsMayNotDoWhatIsOthers(t *testing.T) {
 		return asking
 	}
 	clients := map[string]client.Client{
-		agent:   asked(identity(t, agent, "agent-n1", "n1")),
-		manager: asked(identity(t, manager, "manager-n1", "n1")),
-		vswitch: asked(identity(t, vswitch, "switch-n1", "n1")),
+		agent:   asked(identity(t, agent, "agent-n1")),
+		manager: asked(identity(t, manager, "manager-n1")),
+		vswitch: asked(identity(t, vswitch, "switch-n1")),
 	}
 	other := cluster.Namespace(t, "other", nil)
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "password", Namespace: other}}

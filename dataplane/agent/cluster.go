@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,6 +29,8 @@ type cluster struct {
 	cache cache.Cache
 	// client asks the API server itself, and writes.
 	client client.Client
+	// informers are those of watched, in its order.
+	informers []cache.Informer
 }
 
 // watched are the kinds that an agent watches.
@@ -102,6 +106,7 @@ func (c *cluster) start(ctx context.Context, changed func()) error {
 		if err != nil {
 			return fmt.Errorf("%T cannot be watched: %w", object, err)
 		}
+		c.informers = append(c.informers, informer)
 		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(any) { changed() },
 			DeleteFunc: func(any) { changed() },
@@ -124,6 +129,18 @@ func (c *cluster) start(ctx context.Context, changed func()) error {
 
 // synced returns once every informer has heard everything, or ctx ends.
 func (c *cluster) synced(ctx context.Context) bool { return c.cache.WaitForCacheSync(ctx) }
+
+// unheard names the kinds that not everything is known of.
+func (c *cluster) unheard() string {
+	var kinds []string
+	for i, informer := range c.informers {
+		if !informer.HasSynced() {
+			kind := reflect.TypeOf(watched()[i]).Elem().Name()
+			kinds = append(kinds, kind)
+		}
+	}
+	return strings.Join(kinds, ", ")
+}
 
 func sameVersion(a, b any) bool {
 	x, err := meta.Accessor(a)

@@ -124,9 +124,21 @@ func (l *locator) search(p wanted) (place, error) {
 	}
 	at, err := choose(spaces, p)
 	if err != nil && l.scanErr != nil {
-		err = errors.Join(err, l.scanErr)
+		err = fmt.Errorf("%s, and not every namespace could be looked into: %w", err.Error(), l.scanErr)
 	}
 	return at, err
+}
+
+// errNoNamespace says that a Pod surely has no network namespace on the node.
+var errNoNamespace = errors.New("it has no network namespace on this node")
+
+// over tells whether nothing of a Pod that is being deleted runs any more: its namespace is gone, though its object is not yet.
+func (l *locator) over(p *corev1.Pod) bool {
+	if p.DeletionTimestamp == nil || p.Spec.HostNetwork || len(p.Status.PodIPs) == 0 {
+		return false
+	}
+	_, err := l.locate(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+	return errors.Is(err, errNoNamespace)
 }
 
 // choose decides which namespace is the one of a Pod with these addresses.
@@ -148,7 +160,7 @@ func choose(spaces []space, p wanted) (place, error) {
 		return place{attach.Target{UID: string(p.uid), Netns: live[0].path, Interface: live[0].interfaceOf(p.addresses)}, live[0].inode}, nil
 	}
 	if len(all) == 0 {
-		return place{}, fmt.Errorf("it has no network namespace on this node: none of the %d there has its address %s", len(spaces), p.addresses[0])
+		return place{}, fmt.Errorf("%w: none of the %d there has its address %s", errNoNamespace, len(spaces), p.addresses[0])
 	}
 	var names []string
 	for _, s := range all {

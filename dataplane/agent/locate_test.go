@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -123,5 +124,16 @@ func TestLocate(t *testing.T) {
 	l.found = map[types.UID]place{}
 	if at, err := l.locate(name); err == nil {
 		t.Errorf("the node's own namespace is taken for a Pod's: %+v", at)
+	}
+	if l.over(&pod) {
+		t.Error("a Pod that nobody deletes is over")
+	}
+	pod.DeletionTimestamp = &metav1.Time{}
+	if !l.over(&pod) {
+		t.Error("a Pod that is being deleted and has no namespace is not over")
+	}
+	l.scanErr = errors.New("one cannot be looked into")
+	if l.over(&pod) {
+		t.Error("a Pod that may be in a namespace that could not be looked into is over")
 	}
 }

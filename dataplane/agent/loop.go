@@ -32,6 +32,9 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-alive.C:
+			if !a.heard.Load() {
+				a.poke() // to say what is missing
+			}
 			if moved++; !a.elsewhere(ctx) {
 				moved = 0
 			}
@@ -134,7 +137,7 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	case n == nil: // startPlane has said why
 		return nil, errNotYet
 	case !a.heard.Load():
-		a.wait("the API server has not told everything yet: what was in force before stays")
+		a.wait("the API server has not told everything yet (" + a.cluster.unheard() + "): what was in force before stays")
 		return nil, errNotYet
 	}
 	began := time.Now() // before the snapshot: who waits for a Sync that knows of something, waits for one that begins later
@@ -202,6 +205,7 @@ func (a *Agent) snapshot(ctx context.Context) (plan.Snapshot, *synced, error) {
 	})
 	present := localPods(pods.Items, told, asked)
 	a.locator.update(present, told)
+	present = slices.DeleteFunc(present, func(p corev1.Pod) bool { return a.locator.over(&p) })
 	s := &synced{policies: policies.Items, choice: a.completer.choose(policies.Items, slicesNow.Items, time.Now())}
 	return plan.Snapshot{
 		Node: a.cfg.Node, LocalAddresses: local, Nodes: nodes.Items, Pods: present, Services: services.Items,

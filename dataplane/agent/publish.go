@@ -28,6 +28,8 @@ const (
 	lookEvery  = 100 * time.Millisecond // how often it is seen whether there is anything new to report
 	writeEvery = time.Second            // the least time between two reports
 	heartbeat  = time.Minute            // the most
+	// countEvery is the least time between two reports that only tell of further denials, of which there may be many.
+	countEvery = 5 * time.Second
 	// startQuietly is how long an agent that starts lets its predecessor's report stand.
 	startQuietly = 10 * time.Second
 	writeTimeout = 10 * time.Second
@@ -91,7 +93,7 @@ func (p *publisher) look(ctx context.Context) error {
 		return nil
 	}
 	beat := time.Since(p.wrote) >= heartbeat
-	if g.same(p.seen) && !beat {
+	if g.same(p.seen) && !beat && (time.Since(p.wrote) < countEvery || maps.Equal(g.counts, p.seen.counts)) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -117,11 +119,11 @@ func (p *publisher) look(ctx context.Context) error {
 	return nil
 }
 
-// same tells whether nothing has changed since; what is behind a pointer is never changed.
+// same tells whether nothing but counts has changed since; what is behind a pointer is never changed.
 func (g glance) same(before glance) bool {
 	return g.last == before.last && g.outcome == before.outcome && g.waiting == before.waiting && g.leaving == before.leaving &&
 		g.troubles == before.troubles && g.health == before.health && g.restarts == before.restarts && g.rules == before.rules &&
-		slices.Equal(g.links, before.links) && maps.Equal(g.counts, before.counts)
+		slices.Equal(g.links, before.links)
 }
 
 // told tells whether a report says nothing that the one before did not.

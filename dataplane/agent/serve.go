@@ -42,12 +42,25 @@ func (a *Agent) serveAt(ctx context.Context, background *sync.WaitGroup, address
 	if address == "" {
 		return nil
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(address); err != nil {
 		return fmt.Errorf("health and metrics cannot be served: %w", err)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 14}
-	background.Go(func() { _ = server.Serve(listener) })
+	background.Go(func() { a.listen(ctx, server, address) })
 	background.Go(func() { <-ctx.Done(); _ = server.Close() })
 	return nil
+}
+
+// listen serves as soon as the address is free: another agent may not have ended yet.
+func (a *Agent) listen(ctx context.Context, server *http.Server, address string) {
+	for told := ""; ctx.Err() == nil; a.idle(ctx, attemptEvery) {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err == nil {
+			err = server.Serve(listener)
+		}
+		if err.Error() != told && ctx.Err() == nil {
+			told = err.Error()
+			a.cfg.Log.Error(err, "Health and metrics are not served", "address", address)
+		}
+	}
 }

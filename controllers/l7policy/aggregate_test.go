@@ -54,7 +54,7 @@ func troubled(reason string, enforced bool) func(*nodeView) {
 	}
 }
 
-func accepted() []metav1.Condition {
+func fine() []metav1.Condition {
 	return []metav1.Condition{
 		{Type: "Accepted", Status: "True", Reason: "Accepted", Message: "The policy is valid."},
 		{Type: "ResolvedRefs", Status: "True", Reason: "ResolvedRefs", Message: "All references are resolved."},
@@ -64,7 +64,7 @@ func accepted() []metav1.Condition {
 func samples() []sample {
 	engine := engineState{exists: true, selector: "worker="}
 	base := func(nodes ...nodeView) known {
-		return known{generation: 3, findings: accepted(), engine: engine, nodes: nodes, now: noon()}
+		return known{generation: 3, findings: fine(), engine: engine, nodes: nodes, now: noon()}
 	}
 	with := func(k known, change func(*known)) known { change(&k); return k }
 	many := make([]nodeView, 0, 14)
@@ -118,7 +118,7 @@ func TestAggregate(t *testing.T) {
 			if c.ObservedGeneration != 3 || c.Message == "" || c.Reason == "" {
 				t.Errorf("%s: %s is incomplete: %+v", s.name, c.Type, c)
 			}
-			if slices.ContainsFunc(accepted(), func(a metav1.Condition) bool {
+			if slices.ContainsFunc(fine(), func(a metav1.Condition) bool {
 				a.ObservedGeneration, a.LastTransitionTime = 3, c.LastTransitionTime
 				return a == c
 			}) {
@@ -170,7 +170,7 @@ func TestConditionsFitTogether(t *testing.T) {
 		}
 	}}
 	rapid.Check(t, func(t *rapid.T) {
-		k := known{generation: 3, findings: accepted(), now: noon(), engine: engineState{exists: rapid.Bool().Draw(t, "engine")}}
+		k := known{generation: 3, findings: fine(), now: noon(), engine: engineState{exists: rapid.Bool().Draw(t, "engine")}}
 		for i := range rapid.IntRange(0, 14).Draw(t, "nodes") {
 			v := healthy(fmt.Sprint("n", i))
 			for _, change := range rapid.SliceOfN(rapid.SampledFrom(changes), 0, 3).Draw(t, "changes") {

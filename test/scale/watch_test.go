@@ -7,19 +7,22 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 )
 
-// observer watches AddressSlices and L7Policies as the API server sends them.
+// observer watches Pods, AddressSlices and L7Policies as the API server sends them.
 type observer struct {
 	mu sync.Mutex
 	// sliceWrites and policyWrites count changes, of statuses those of policies.
 	sliceWrites, policyWrites int
 	// arrived is when each address came to stand in a slice, for each slice.
 	arrived map[string]map[string]time.Time
+	// told is when the API server told of each Pod's address.
+	told map[string]time.Time
 	// held are the addresses of each slice.
 	held map[string]map[string]bool
 	// ready are the policies whose present generation is Ready.
@@ -28,13 +31,15 @@ type observer struct {
 
 func observe(t *testing.T) *observer {
 	t.Helper()
-	o := &observer{arrived: map[string]map[string]time.Time{}, held: map[string]map[string]bool{}, ready: map[string]bool{}}
-	for _, list := range []client.ObjectList{&v1alpha1.AddressSliceList{}, &v1alpha1.L7PolicyList{}} {
+	o := &observer{arrived: map[string]map[string]time.Time{}, told: map[string]time.Time{}, held: map[string]map[string]bool{}, ready: map[string]bool{}}
+	for _, list := range []client.ObjectList{&corev1.PodList{}, &v1alpha1.AddressSliceList{}, &v1alpha1.L7PolicyList{}} {
 		w, err := cluster.Client.Watch(t.Context(), list)
 		must(t, err)
 		go func() {
 			for e := range w.ResultChan() {
 				switch object := e.Object.(type) {
+				case *corev1.Pod:
+					o.pod(object)
 				case *v1alpha1.AddressSlice:
 					o.slice(object, e.Type)
 				case *v1alpha1.L7Policy:
@@ -68,6 +73,15 @@ func (o *observer) slice(s *v1alpha1.AddressSlice, kind watch.EventType) {
 	o.held[s.Name] = held
 }
 
+func (o *observer) pod(p *corev1.Pod) {
+	now := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, known := o.told[p.Status.PodIP]; !known {
+		o.told[p.Status.PodIP] = now
+	}
+}
+
 func (o *observer) policy(p *v1alpha1.L7Policy) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -86,11 +100,11 @@ func (o *observer) counts() (slices, policies int) {
 	return o.sliceWrites, o.policyWrites
 }
 
-// arrivals returns when an address came to stand in slices.
-func (o *observer) arrivals(address string) map[string]time.Time {
+// arrivals returns when the API server told of an address of a Pod, and when it came to stand in slices.
+func (o *observer) arrivals(address string) (told time.Time, in map[string]time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return maps.Clone(o.arrived[address])
+	return o.told[address], maps.Clone(o.arrived[address])
 }
 
 // selectors returns how many selectors have slices.

@@ -10,6 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/node"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 )
 
 // TestEngineIsDeleted: the agent puts everything back as it was found, says so, and stays away, also after a restart.
@@ -75,4 +78,30 @@ func TestEngineIsDeleted(t *testing.T) {
 			p.end()
 		})
 	}
+}
+
+// TestRemove: what an agent has left is put back without one, and without an engine.
+func TestRemove(t *testing.T) {
+	w := newWorld(t, cluster)
+	w.shop()
+	before := w.state()
+	w.applyWeb()
+	p := w.startAgent()
+	w.report("the policy is in force", inForce)
+	p.kill()
+	w.killEngine()
+	a, err := attach.New(w.net.NodeNetns("node-1"), filepath.Join(w.dir, "state", "attach"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge := &openflow.OVS{Programs: w.programs.Dir, RunDir: w.ovs.RunDir(), DatapathType: openflow.DatapathUserspace}
+	for range 2 { // it may be repeated
+		if err := node.Remove(t.Context(), a, bridge); err != nil {
+			t.Fatal(err)
+		}
+		if after := w.state(); after != before {
+			t.Errorf("it was\n%s\nand is\n%s", before, after)
+		}
+	}
+	w.allowed("stranger", "/after")
 }

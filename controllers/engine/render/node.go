@@ -89,7 +89,7 @@ func suricata(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Contain
 		SecurityContext: confined(engineCapabilities()),
 		LivenessProbe: &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{programDir + "/engine", "ping", "--dir=" + engineDir}}},
-			PeriodSeconds: 10, FailureThreshold: 3, TimeoutSeconds: 5, SuccessThreshold: 1,
+			PeriodSeconds: 10, FailureThreshold: 6, TimeoutSeconds: 5, SuccessThreshold: 1,
 		},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}

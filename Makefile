@@ -22,6 +22,7 @@ E2EFLAGS ?=
 CONTROLLER_GEN := bin/controller-gen-$(shell awk '$$1 == "sigs.k8s.io/controller-tools" { print $$2 }' hack/tools/go.mod)
 KUSTOMIZE := bin/kustomize-$(shell awk '$$1 == "sigs.k8s.io/kustomize/kustomize/v5" && $$2 ~ /^v/ { print $$2 }' hack/tools/kustomize/go.mod)
 HELM := bin/helm-$(shell awk '$$1 == "helm.sh/helm/v3" { print $$2 }' hack/tools/helm/go.mod)
+CRD_REF_DOCS := bin/crd-ref-docs-$(shell awk '$$1 == "github.com/elastic/crd-ref-docs" && $$2 ~ /^v/ { print $$2 }' hack/tools/crd-ref-docs/go.mod)
 GOLANGCI_LINT := bin/golangci-lint-$(shell awk '$$1 == "github.com/golangci/golangci-lint/v2" { print $$2 }' hack/tools/golangci-lint/go.mod)
 
 say = @printf '==> %s\n'
@@ -47,7 +48,7 @@ build: bin ## Build the programs into bin/.
 	@go build -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: manifests build-installer chart ## Regenerate everything that is generated: deep copies, kinds, roles, dist/install.yaml.
+generate: manifests docs build-installer chart ## Regenerate everything that is generated: deep copies, kinds, roles, docs/api.md, dist/install.yaml.
 	$(say) 'generating deep copies'
 	@hack/generate.sh object $(CONTROLLER_GEN) api/v1alpha1
 
@@ -56,6 +57,11 @@ manifests: $(CONTROLLER_GEN) ## Regenerate the kinds from the API's types, and t
 	$(say) 'generating kinds and roles'
 	@hack/generate.sh crd $(CONTROLLER_GEN) config/crd/bases
 	@hack/generate.sh rbac $(CONTROLLER_GEN) config/rbac
+
+.PHONY: docs
+docs: $(CRD_REF_DOCS) ## Write docs/api.md, the reference of the API, from its types.
+	$(say) 'writing docs/api.md'
+	@hack/generate.sh docs $(CRD_REF_DOCS) docs
 
 .PHONY: build-installer
 build-installer: manifests $(KUSTOMIZE) ## Write dist/install.yaml, all that is installed in one file.
@@ -100,9 +106,9 @@ vet:
 	@go vet $(PACKAGES)
 
 .PHONY: check-generated
-check-generated: $(CONTROLLER_GEN) $(KUSTOMIZE) ## Check that generated files are current.
+check-generated: $(CONTROLLER_GEN) $(KUSTOMIZE) $(CRD_REF_DOCS) ## Check that generated files are current.
 	$(say) 'checking generated files'
-	@hack/check-generated.sh $(CONTROLLER_GEN) $(KUSTOMIZE)
+	@hack/check-generated.sh $(CONTROLLER_GEN) $(KUSTOMIZE) $(CRD_REF_DOCS)
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint Go code and shell scripts.
@@ -194,6 +200,11 @@ $(HELM): hack/tools/helm/go.mod hack/tools/helm/go.sum | bin
 	$(say) 'building $@ (some minutes the first time)'
 	@rm -f bin/helm*
 	@cd hack/tools/helm && go build -o $(CURDIR)/$@ helm.sh/helm/v3/cmd/helm
+
+$(CRD_REF_DOCS): hack/tools/crd-ref-docs/go.mod hack/tools/crd-ref-docs/go.sum | bin
+	$(say) 'building $@ (half a minute the first time)'
+	@rm -f bin/crd-ref-docs*
+	@cd hack/tools/crd-ref-docs && go build -o $(CURDIR)/$@ github.com/elastic/crd-ref-docs
 
 $(GOLANGCI_LINT): hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum | bin
 	$(say) 'building $@ (some minutes the first time)'

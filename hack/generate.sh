@@ -3,15 +3,25 @@
 #
 #   hack/generate.sh object CONTROLLER-GEN DIRECTORY    deep copies of api/v1alpha1
 #   hack/generate.sh crd CONTROLLER-GEN DIRECTORY       CustomResourceDefinitions
+#   hack/generate.sh docs CRD-REF-DOCS DIRECTORY        api.md, the reference of the API
 #   hack/generate.sh rbac CONTROLLER-GEN DIRECTORY      the manager's roles
 #   hack/generate.sh installer KUSTOMIZE DIRECTORY      install.yaml, all that is installed
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-[ $# = 3 ] || { echo "usage: hack/generate.sh object|crd|rbac|installer PROGRAM DIRECTORY" >&2; exit 2; }
+[ $# = 3 ] || { echo "usage: hack/generate.sh object|crd|docs|rbac|installer PROGRAM DIRECTORY" >&2; exit 2; }
 case $1 in
   object) "$2" object:headerFile=hack/boilerplate.go.txt,year=2026 paths=./api/v1alpha1 "output:object:dir=$3" ;;
-  crd) "$2" crd paths=./api/... "output:crd:artifacts:config=$3" ;;
+  crd)
+    "$2" crd paths=./api/... "output:crd:artifacts:config=$3"
+    go run ./hack/describe "$3"/*.yaml
+    ;;
+  docs)
+    "$2" --source-path=api/v1alpha1 --config=hack/tools/crd-ref-docs/config.yaml --templates-dir=hack/tools/crd-ref-docs/templates \
+      --renderer=markdown --output-path="$3/api.md" --log-level=ERROR
+    sed -i -e 's/[ \t]*$//' "$3/api.md"
+    sed -i -e '/^$/N;/^\n$/D' "$3/api.md"
+    ;;
   rbac) "$2" rbac:roleName=meerkat-manager "paths={./cmd/manager/...,./controllers/...}" "output:rbac:artifacts:config=$3" ;;
   installer)
     {
@@ -22,5 +32,5 @@ case $1 in
       hack/kustomize.sh "$2" "$(cat dist/VERSION)"
     } >"$3/install.yaml"
     ;;
-  *) echo "hack/generate.sh: '$1' is not generated; write object, crd, rbac or installer" >&2; exit 2 ;;
+  *) echo "hack/generate.sh: '$1' is not generated; write object, crd, docs, rbac or installer" >&2; exit 2 ;;
 esac

@@ -14,8 +14,8 @@ const MaxPeersPerSlice = 1000
 
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=asl,categories=meerkat
-// +kubebuilder:printcolumn:name="Selector",type=string,JSONPath=`.metadata.labels.inspection\.meerkat\.dev/peer-selector`
-// +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.selector.namespace`
+// +kubebuilder:printcolumn:name="Selector",type=string,JSONPath=`.metadata.labels.inspection\.meerkat\.dev/peer-selector`,description="Key of the peer selector."
+// +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.selector.namespace`,description="Where its Pods are, when the selector names no other namespaces."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // AddressSlice holds a part of the Pods that one peer selector of policies selects, with their addresses, as an EndpointSlice

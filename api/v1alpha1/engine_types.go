@@ -11,9 +11,10 @@ const EngineName = "default"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=eng,categories=meerkat
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`
-// +kubebuilder:printcolumn:name="Ready-Nodes",type=integer,JSONPath=`.status.nodes.ready`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="True when every node that is meant inspects."
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the Engine is ready or not."
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`,description="Nodes that are meant."
+// +kubebuilder:printcolumn:name="Ready-Nodes",type=integer,JSONPath=`.status.nodes.ready`,description="How many of them report that they inspect."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="a cluster has one Engine, and its name is default: rename this one, or put its settings into default"
 
@@ -61,38 +62,38 @@ type EngineSpec struct {
 	// +optional
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 
-	// tolerations of the Pods on nodes. Left out, every taint is tolerated, since a Pod that a taint keeps out may be governed too.
+	// tolerations are those of Meerkat's Pods on nodes. Left out, every taint is tolerated, since a Pod that a taint keeps out may be governed too.
 	// At most 32.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// agent is about the node agent.
+	// agent has the settings of the node agent, which programs the node's switch and engine.
 	// +optional
 	Agent ContainerSettings `json:"agent,omitempty"`
 
-	// suricata is about the inspection engine.
+	// suricata has the settings of the inspection engine.
 	// +optional
 	Suricata SuricataSettings `json:"suricata,omitempty"`
 
-	// switch is about Open vSwitch.
+	// switch has the settings of Open vSwitch, through which governed Pods' packets go.
 	// +optional
 	Switch SwitchSettings `json:"switch,omitempty"`
 
-	// cni is about the chained CNI plugin, by which a Pod's first packet is governed.
+	// cni has the settings of the chained CNI plugin, by which a Pod is governed from its first packet on.
 	// +optional
 	CNI CNISettings `json:"cni,omitempty"`
 
-	// mtu is the largest MTU of the Pods' interfaces, in bytes. The way to the engine is made for it.
+	// mtu is the largest MTU of the Pods' interfaces, in bytes: 1500 by default. Packets to and from the engine may be that large.
 	// +kubebuilder:validation:Minimum=1280
 	// +kubebuilder:validation:Maximum=9500
 	// +kubebuilder:default=1500
 	// +optional
 	MTU int32 `json:"mtu,omitempty"`
 
-	// detachTimeout is how long a deletion waits for a node that does not put its Pods back, before it goes on without it.
-	// Write it as 30s, 5m or 1h.
+	// detachTimeout is how long a deletion of the Engine waits for nodes to put their Pods' networks back, before it goes on
+	// without those that do not. 5m by default. Example: 30s.
 	// +kubebuilder:default="5m"
 	// +optional
 	DetachTimeout *metav1.Duration `json:"detachTimeout,omitempty"`
@@ -143,9 +144,12 @@ type Datapath string
 
 // Datapaths.
 const (
-	DatapathAuto      Datapath = "Auto"      // the kernel's where its module can be loaded, else userspace
-	DatapathKernel    Datapath = "Kernel"    // the kernel's module
-	DatapathUserspace Datapath = "Userspace" // no module; slower
+	// DatapathAuto is the kernel's where its module can be loaded, else userspace.
+	DatapathAuto Datapath = "Auto"
+	// DatapathKernel is the kernel's module.
+	DatapathKernel Datapath = "Kernel"
+	// DatapathUserspace needs no module, and is slower.
+	DatapathUserspace Datapath = "Userspace"
 )
 
 // SwitchSettings are settings of Open vSwitch.

@@ -81,8 +81,10 @@ type HTTPVersion string
 
 // HTTP versions.
 const (
-	HTTPVersion1 HTTPVersion = "1" // HTTP/1.0 and HTTP/1.1
-	HTTPVersion2 HTTPVersion = "2" // HTTP/2 in clear text
+	// HTTPVersion1 is HTTP/1.0 and HTTP/1.1.
+	HTTPVersion1 HTTPVersion = "1"
+	// HTTPVersion2 is HTTP/2 in clear text.
+	HTTPVersion2 HTTPVersion = "2"
 )
 
 // PathMatch matches a path in exactly one way.

@@ -8,8 +8,8 @@ import (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.ipBlock) || (!has(self.podSelector) && !has(self.namespaceSelector))",message="ipBlock stands alone: give the selectors a list item of their own"
 type Peer struct {
-	// podSelector selects Pods by their labels, in the policy's own namespace or, together with namespaceSelector, in the
-	// namespaces that that selects. An empty selector, {}, selects every Pod there.
+	// podSelector selects Pods by their labels: in the policy's own namespace or, beside a namespaceSelector, in the namespaces
+	// that are selected there. An empty selector, {}, selects every Pod of these.
 	// +optional
 	PodSelector *metav1.LabelSelector `json:"podSelector,omitempty"`
 

@@ -10,8 +10,7 @@ type PortRef = intstr.IntOrString
 // +kubebuilder:validation:XValidation:rule="!has(self.endPort) || (has(self.port) && type(self.port) == int)",message="endPort needs a port that is a number, the first of the range: set port to it, or leave endPort out"
 // +kubebuilder:validation:XValidation:rule="!has(self.endPort) || !has(self.port) || type(self.port) != int || self.endPort >= self.port",message="endPort is below port: swap them, or leave endPort out for a single port"
 type PolicyPort struct {
-	// protocol is TCP (the default), UDP or SCTP.
-	// +kubebuilder:default=TCP
+	// protocol is TCP, which is meant when it is left out, UDP or SCTP.
 	// +optional
 	Protocol Protocol `json:"protocol,omitempty"`
 
@@ -38,7 +37,10 @@ type Protocol string
 
 // Protocols.
 const (
-	ProtocolTCP  Protocol = "TCP"
-	ProtocolUDP  Protocol = "UDP"
+	// ProtocolTCP is what is meant where no protocol is written.
+	ProtocolTCP Protocol = "TCP"
+	// ProtocolUDP is UDP, and QUIC with it.
+	ProtocolUDP Protocol = "UDP"
+	// ProtocolSCTP is SCTP, which the engine does not look into.
 	ProtocolSCTP Protocol = "SCTP"
 )

@@ -10,8 +10,11 @@ import (
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`,description="Enforce denies what no rule allows; Audit only reports it."
 // +kubebuilder:printcolumn:name="Scope",type=string,JSONPath=`.spec.scope`,description="NamedPorts governs the ports that rules name; AllPorts every port."
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="True when every node with selected Pods enforces the policy as it is written."
-// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the policy is ready or not."
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why the policy is ready or not."
+// +kubebuilder:printcolumn:name="Nodes",type=integer,priority=1,JSONPath=`.status.nodes.desired`,description="Nodes with selected Pods."
+// +kubebuilder:printcolumn:name="Programmed",type=integer,priority=1,JSONPath=`.status.nodes.programmed`,description="How many of them apply the policy as it is written."
 // +kubebuilder:printcolumn:name="Denied",type=integer,JSONPath=`.status.denied`,description="Requests and connections that were denied, over all nodes."
+// +kubebuilder:printcolumn:name="Audited",type=integer,priority=1,JSONPath=`.status.audited`,description="What would have been denied, had mode been Enforce."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 
 // L7Policy says which application-layer traffic Pods of its namespace may receive and send. It reads like a NetworkPolicy
@@ -22,7 +25,9 @@ type L7Policy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec says which traffic of which Pods is governed, and what of it is allowed.
+	// spec says which traffic of which Pods is governed, and what of it is allowed. An empty list of rules is not the same as none:
+	// with scope AllPorts, "ingress: []" denies every connection to the selected Pods, while without the field their ingress is left
+	// alone.
 	// +required
 	Spec L7PolicySpec `json:"spec"`
 
@@ -65,7 +70,7 @@ type L7PolicySpec struct {
 	Scope Scope `json:"scope,omitempty"`
 
 	// mode is Enforce (the default), which denies what no rule allows, or Audit, which drops nothing and reports everything
-	// that Enforce would have denied. A port that also a policy in mode Enforce governs is enforced.
+	// that Enforce would have denied. A port that a policy in mode Enforce governs too is enforced.
 	// +kubebuilder:default=Enforce
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
@@ -106,8 +111,10 @@ type Scope string
 
 // Scopes.
 const (
-	ScopeNamedPorts Scope = "NamedPorts" // the ports that rules name
-	ScopeAllPorts   Scope = "AllPorts"   // every port, in each direction that the policy has
+	// ScopeNamedPorts governs the ports that rules name.
+	ScopeNamedPorts Scope = "NamedPorts"
+	// ScopeAllPorts governs every port, in each direction that the policy has.
+	ScopeAllPorts Scope = "AllPorts"
 )
 
 // Mode says whether a policy is enforced.
@@ -116,8 +123,10 @@ type Mode string
 
 // Modes.
 const (
-	ModeEnforce Mode = "Enforce" // what no rule allows is denied
-	ModeAudit   Mode = "Audit"   // what no rule allows is reported and passes
+	// ModeEnforce denies what no rule allows.
+	ModeEnforce Mode = "Enforce"
+	// ModeAudit reports what no rule allows, and lets it pass.
+	ModeAudit Mode = "Audit"
 )
 
 // FailurePolicy says what happens to inspected connections while the engine does not inspect.
@@ -126,8 +135,10 @@ type FailurePolicy string
 
 // Failure policies.
 const (
-	FailClosed FailurePolicy = "Closed" // they are dropped
-	FailOpen   FailurePolicy = "Open"   // they pass uninspected
+	// FailClosed drops them.
+	FailClosed FailurePolicy = "Closed"
+	// FailOpen lets them pass uninspected.
+	FailOpen FailurePolicy = "Open"
 )
 
 // DenyAction says how a denied TCP connection ends.
@@ -136,6 +147,8 @@ type DenyAction string
 
 // Deny actions.
 const (
-	DenyReset DenyAction = "Reset" // both ends get a TCP reset
-	DenyDrop  DenyAction = "Drop"  // packets vanish
+	// DenyReset sends a TCP reset to both ends.
+	DenyReset DenyAction = "Reset"
+	// DenyDrop lets packets vanish.
+	DenyDrop DenyAction = "Drop"
 )

@@ -7,13 +7,13 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=nins,categories=meerkat
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Engine",type=string,JSONPath=`.status.conditions[?(@.type=="EngineInspecting")].status`
-// +kubebuilder:printcolumn:name="Flows",type=string,JSONPath=`.status.conditions[?(@.type=="FlowsIntact")].status`
-// +kubebuilder:printcolumn:name="Governed",type=integer,JSONPath=`.status.governedPods`
-// +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.policyCount`
-// +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.engine.restarts`,priority=1
-// +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reported`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="True when the node enforces all policies of its Pods."
+// +kubebuilder:printcolumn:name="Engine",type=string,JSONPath=`.status.conditions[?(@.type=="EngineInspecting")].status`,description="True when packets come back from the engine."
+// +kubebuilder:printcolumn:name="Flows",type=string,JSONPath=`.status.conditions[?(@.type=="FlowsIntact")].status`,description="True when nobody else changed the flows of late."
+// +kubebuilder:printcolumn:name="Governed",type=integer,JSONPath=`.status.governedPods`,description="Pods behind the bridge."
+// +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.policyCount`,description="Policies that select Pods of the node."
+// +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.engine.restarts`,priority=1,description="Restarts of the engine since the agent started."
+// +kubebuilder:printcolumn:name="Reported",type=date,JSONPath=`.status.reported`,description="When the agent last reported."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`,priority=1
 
 // NodeInspection is what one node has applied, read back from its switch and its engine. It has the node's name. The node's

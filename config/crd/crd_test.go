@@ -3,6 +3,7 @@ package crd_test
 import (
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -17,11 +18,7 @@ import (
 // TestAPIServerAcceptsDefinitions runs the checks that an API server makes when a definition is applied. They include the
 // estimated cost of every CEL rule, which depends on the limits of all lists and strings around it.
 func TestAPIServerAcceptsDefinitions(t *testing.T) {
-	files, err := fs.Glob(crd.Bases, "bases/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no definitions found (%v); run: make generate", err)
-	}
-	for _, file := range files {
+	for _, file := range files(t) {
 		t.Run(file, func(t *testing.T) {
 			definition := read(t, file)
 			var internal apiextensions.CustomResourceDefinition
@@ -39,37 +36,89 @@ func TestAPIServerAcceptsDefinitions(t *testing.T) {
 
 // TestCELRulesHaveMessages holds every CEL rule to a message that tells the remedy: "failed rule: …" helps nobody.
 func TestCELRulesHaveMessages(t *testing.T) {
-	definition := read(t, crd.L7Policy)
 	rules := 0
-	walk(definition.Spec.Versions[0].Schema.OpenAPIV3Schema, func(s *apiextensionsv1.JSONSchemaProps) {
-		for _, rule := range s.XValidations {
-			rules++
-			if rule.Message == "" {
-				t.Errorf("the rule %s has no message", rule.Rule)
+	for _, file := range files(t) {
+		walk(read(t, file).Spec.Versions[0].Schema.OpenAPIV3Schema, func(s *apiextensionsv1.JSONSchemaProps) {
+			for _, rule := range s.XValidations {
+				rules++
+				if !strings.ContainsAny(rule.Message, ":;") {
+					t.Errorf("%s: the message %q of the rule %s has no remedy after a colon", file, rule.Message, rule.Rule)
+				}
 			}
-		}
-	})
-	if rules < 15 {
+		})
+	}
+	if rules < 30 {
 		t.Errorf("found %d CEL rules; are the markers still read?", rules)
 	}
 }
 
-// TestFieldsHaveDescriptions keeps `kubectl explain` complete, and every list and free string bounded.
+// TestFieldsHaveDescriptions keeps `kubectl explain` complete, and every list, map and free string bounded.
 func TestFieldsHaveDescriptions(t *testing.T) {
-	spec := read(t, crd.L7Policy).Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
-	walk(&spec, func(s *apiextensionsv1.JSONSchemaProps) {
-		for name, field := range s.Properties {
-			if field.Description == "" {
-				t.Errorf("the field %s has no description", name)
+	for _, file := range files(t) {
+		t.Run(file, func(t *testing.T) {
+			version := read(t, file).Spec.Versions[0]
+			for _, column := range version.AdditionalPrinterColumns {
+				if column.Description == "" && column.Name != "Age" {
+					t.Errorf("the column %s has no description", column.Name)
+				}
 			}
-			if field.Type == "array" && field.MaxItems == nil && !ofLabelSelector(name) {
-				t.Errorf("the list %s has no MaxItems", name)
+			top := version.Schema.OpenAPIV3Schema
+			if top.Description == "" {
+				t.Error("the kind has no description")
 			}
-			if field.Type == "string" && field.MaxLength == nil && field.Enum == nil && !ofLabelSelector(name) {
-				t.Errorf("the string %s has neither MaxLength nor Enum", name)
+			for name, field := range top.Properties {
+				if !slices.Contains([]string{"apiVersion", "kind", "metadata"}, name) {
+					checkField(t, name, &field)
+				}
 			}
+		})
+	}
+}
+
+// checkField looks at a field of ours and at all within it.
+func checkField(t *testing.T, path string, s *apiextensionsv1.JSONSchemaProps) {
+	t.Helper()
+	if s.Description == "" {
+		t.Errorf("%s has no description", path)
+	}
+	if strings.Contains(strings.ReplaceAll(s.Description, "\nExample", ""), "\n") {
+		t.Errorf("the description of %s has several lines, which kubectl explain wraps once more", path)
+	}
+	switch {
+	case s.Type == "array" && s.MaxItems == nil:
+		t.Errorf("the list %s has no MaxItems", path)
+	case s.Type == "object" && s.AdditionalProperties != nil && s.MaxProperties == nil:
+		t.Errorf("the map %s has no MaxProperties", path)
+	}
+	if s.Items != nil && s.Items.Schema.Type == "string" {
+		checkString(t, path+"[]", s.Items.Schema)
+	}
+	checkString(t, path, s)
+	if ofKubernetes(path) {
+		return
+	}
+	for name, field := range s.Properties {
+		checkField(t, path+"."+name, &field)
+	}
+	if s.Items != nil {
+		for name, field := range s.Items.Schema.Properties {
+			checkField(t, path+"[]."+name, &field)
 		}
-	})
+	}
+}
+
+func checkString(t *testing.T, path string, s *apiextensionsv1.JSONSchemaProps) {
+	t.Helper()
+	timeOrDuration := s.Format == "date-time" || strings.HasSuffix(path, "Timeout")
+	if s.Type == "string" && s.MaxLength == nil && s.Enum == nil && !timeOrDuration {
+		t.Errorf("the string %s has neither MaxLength nor Enum", path)
+	}
+}
+
+// ofKubernetes tells fields with types of Kubernetes' own, whose insides are not ours to describe and limit.
+func ofKubernetes(path string) bool {
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	return slices.Contains([]string{"podSelector", "namespaceSelector", "conditions", "resources", "tolerations", "imagePullSecrets"}, name)
 }
 
 // TestProtocolEnum keeps the schema's list of application protocols and the Go one the same.
@@ -89,9 +138,14 @@ func TestProtocolEnum(t *testing.T) {
 	}
 }
 
-// ofLabelSelector tells the fields of Kubernetes' own LabelSelector, whose limits are not ours to set.
-func ofLabelSelector(field string) bool {
-	return slices.Contains([]string{"matchExpressions", "values", "key", "operator"}, field)
+// files are the definitions.
+func files(t *testing.T) []string {
+	t.Helper()
+	found, err := fs.Glob(crd.Bases, "bases/*.yaml")
+	if err != nil || len(found) < 4 {
+		t.Fatalf("found the definitions %v (%v); run: make generate", found, err)
+	}
+	return found
 }
 
 func read(t *testing.T, file string) *apiextensionsv1.CustomResourceDefinition {

@@ -48,6 +48,18 @@ func TestWhatKubectlPrints(t *testing.T) {
 	}
 }
 
+// TestSamplesAreAccepted applies the samples before anything is there that they refer to.
+func TestSamplesAreAccepted(t *testing.T) {
+	if out, err := kubectl("apply", "-f", "objects.yaml"); err != nil {
+		t.Fatal(out)
+	}
+	out, err := kubectl("apply", "--dry-run=server", "-k", "../../config/samples")
+	if err != nil || strings.Count(out, "l7policy.inspection.meerkat.dev/") < 3 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Log(out)
+}
+
 func compare(t *testing.T, file string, how []string) {
 	name, _, _ := strings.Cut(file, ".")
 	how = append(how, "-f", name+".yaml")

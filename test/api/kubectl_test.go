@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
@@ -29,7 +30,18 @@ func TestKubectlExplain(t *testing.T) {
 		"explain-node":     {"explain", "nodeinspection.status"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			golden(t, name, kubectl(t, args...))
+			out, err := tryKubectl(args...)
+			for range 50 { // the API server publishes its documentation a moment after it serves
+				if err == nil {
+					break
+				}
+				time.Sleep(200 * time.Millisecond)
+				out, err = tryKubectl(args...)
+			}
+			if err != nil {
+				t.Fatalf("%v: %v\n%s", args, err, out)
+			}
+			golden(t, name, out)
 		})
 	}
 }
@@ -136,11 +148,20 @@ func TestApplyingTwiceChangesNothing(t *testing.T) {
 	}
 }
 
-// observe writes statuses, as the manager does.
+// observe writes statuses, as the manager does as soon as there is an object. (Until then, the first server-side apply stores the
+// default of the status, which changes the resourceVersion once.)
 func observe(t *testing.T) {
 	t.Helper()
 	var policies v1alpha1.L7PolicyList
 	if err := cluster.Client.List(t.Context(), &policies); err != nil {
+		t.Fatal(err)
+	}
+	engine := &v1alpha1.Engine{}
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: v1alpha1.EngineName}, engine); err != nil {
+		t.Fatal(err)
+	}
+	engine.Status.ObservedGeneration = engine.Generation
+	if err := cluster.Client.Status().Update(t.Context(), engine); err != nil {
 		t.Fatal(err)
 	}
 	for i := range policies.Items {

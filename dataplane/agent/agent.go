@@ -145,7 +145,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	if d := a.departure.Load(); a.cfg.LeaveWithoutEngine && (d == nil || !d.done) && a.gone(last) {
-		a.cfg.Log.Info("There is no Engine any more: leaving this node")
+		a.cfg.Log.Info("There is no Engine any more for this node: leaving it")
 		a.departure.CompareAndSwap(nil, &departure{why: "the agent ends"})
 		return a.putBack(last)
 	}

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
@@ -32,13 +34,21 @@ func (a *Agent) deleted(ctx context.Context) bool {
 	return err == nil && e.DeletionTimestamp != nil
 }
 
-// gone asks the API server itself whether there is no Engine any more, or it is being deleted; an answer that does not come is a no.
+// gone asks the API server itself whether there is no Engine any more for this node: none at all, one that is being deleted, or one
+// whose nodeSelector leaves the node out. An answer that does not come is a no.
 func (a *Agent) gone(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var e v1alpha1.Engine
-	err := a.cluster.client.Get(ctx, client.ObjectKey{Name: v1alpha1.EngineName}, &e)
-	return apierrors.IsNotFound(err) || err == nil && e.DeletionTimestamp != nil
+	if err := a.cluster.client.Get(ctx, client.ObjectKey{Name: v1alpha1.EngineName}, &e); err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	if e.DeletionTimestamp != nil {
+		return true
+	}
+	var n corev1.Node
+	err := a.cluster.client.Get(ctx, client.ObjectKey{Name: a.cfg.Node}, &n)
+	return err == nil && !labels.SelectorFromSet(e.Spec.NodeSelector).Matches(labels.Set(n.Labels))
 }
 
 // askTimeout bounds a question to the API server on which nothing depends.

@@ -74,6 +74,11 @@ chart: manifests $(KUSTOMIZE) ## Write the parts of the Helm chart that come fro
 	$(say) 'writing charts/meerkat'
 	@hack/chart.sh $(KUSTOMIZE) charts/meerkat
 
+.PHONY: krew
+krew: ## Build the kubectl plugin's archives and its manifest for krew, into bin/krew (VERSION=v0.1.0).
+	$(say) 'building the kubectl plugin'
+	@hack/krew/release.sh $(if $(filter dev,$(VERSION)),$$(cat dist/VERSION),$(VERSION)) bin/krew
+
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code.
 	@$(GOLANGCI_LINT) fmt
@@ -113,7 +118,7 @@ check-generated: $(CONTROLLER_GEN) $(KUSTOMIZE) $(CRD_REF_DOCS) ## Check that ge
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Lint Go code and shell scripts.
 	$(say) 'checking shell scripts'
-	@for script in hack/*.sh hack/kernel/*.sh hack/kube/*.sh hack/kernel/init .ci/run; do bash -n "$$script"; done
+	@for script in hack/*.sh hack/kernel/*.sh hack/kube/*.sh hack/kernel/init hack/krew/*.sh .ci/run; do bash -n "$$script"; done
 	$(say) 'golangci-lint run'
 	@$(GOLANGCI_LINT) run $(PACKAGES)
 

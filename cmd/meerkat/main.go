@@ -23,7 +23,9 @@ func run() int {
 	defer stop()
 	go func() { <-ctx.Done(); stop() }()
 
-	err := newRoot().ExecuteContext(ctx)
+	root := newRoot()
+	asPlugin(root, os.Args[0])
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}

@@ -47,8 +47,10 @@ func (r *renderer) output() {
 	} else {
 		r.withoutEngine()
 	}
-	r.b.add(tableOutput, priorityMiss, cookie(featurePipeline, 0), "Connections that are not inspected.",
-		newMatch(), gotoTable(tableDeliver))
+	r.b.add(tableOutput, priorityStep, cookie(featurePipeline, 0), "Connections that are not inspected.",
+		newMatch(ctMarkClear(markInspect)), gotoTable(tableDeliver))
+	r.b.add(tableOutput, priorityMiss, cookie(featurePipeline, 0), "Inspected ones, should somebody take away what leads them to the engine.",
+		newMatch(), drop)
 }
 
 func (r *renderer) toEngine() {

@@ -22,16 +22,32 @@ const (
 	bundleCommit = 4
 )
 
-// recording is a whole bundle in its binary form, as ovs-ofctl sends it: the messages from opening to committing it. Sending it
-// again takes a few milliseconds, while starting a program under load may take a hundred.
+// recording is what makes any bridge hold a bundle.
 type recording struct {
-	bundle   *Bundle // what it makes of any bridge
-	messages []byte
-	commit   uint32 // the transaction number of the message that commits it
+	bundle *Bundle
+	// held also keeps new connections from being judged, and plain does not.
+	held, plain *messages
 }
 
-// record lets ovs-ofctl send a text to a socket of our own, and keeps what it sends.
+// messages are a whole bundle in its binary form, as ovs-ofctl sends it: from opening to committing it. Sending them again takes a few
+// milliseconds, while starting a program under load may take a hundred.
+type messages struct {
+	bytes  []byte
+	commit uint32 // the transaction number of the message that commits it
+}
+
+// record makes a recording.
 func (s *OVS) record(ctx context.Context, b *Bundle) (*recording, error) {
+	held, err := s.take(ctx, replacement(b, true))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := s.take(ctx, replacement(b, false))
+	return &recording{b, held, plain}, err
+}
+
+// take lets ovs-ofctl send a text to a socket of our own, and keeps what it sends.
+func (s *OVS) take(ctx context.Context, text string) (*messages, error) {
 	dir, err := os.MkdirTemp("", "mk-record-")
 	if err != nil {
 		return nil, err
@@ -43,7 +59,7 @@ func (s *OVS) record(ctx context.Context, b *Bundle) (*recording, error) {
 		return nil, err
 	}
 	type result struct {
-		*recording
+		*messages
 		err error
 	}
 	done := make(chan result, 1)
@@ -57,19 +73,18 @@ func (s *OVS) record(ctx context.Context, b *Bundle) (*recording, error) {
 		r, err := takeDown(conn)
 		done <- result{r, err}
 	}()
-	_, err = s.ofctl(ctx, replacement(b), "--no-names", "bundle", "unix:"+path, "-")
+	_, err = s.ofctl(ctx, text, "--no-names", "bundle", "unix:"+path, "-")
 	_ = socket.Close()
 	r := <-done
 	if err := errors.Join(err, r.err); err != nil {
 		return nil, fmt.Errorf("recording the flows of %s: %w", s.bridge(), err)
 	}
-	r.bundle = b
-	return r.recording, nil
+	return r.messages, nil
 }
 
 // takeDown plays a switch that agrees to everything, until a bundle is committed.
-func takeDown(conn net.Conn) (*recording, error) {
-	r := &recording{}
+func takeDown(conn net.Conn) (*messages, error) {
+	r := &messages{}
 	in := bufio.NewReader(conn)
 	for {
 		message, err := readMessage(in)
@@ -86,9 +101,9 @@ func takeDown(conn net.Conn) (*recording, error) {
 		case typeBarrierRequest:
 			answer = frame(typeBarrierReply, xid, nil)
 		case typeBundleAdd:
-			r.messages = append(r.messages, message...)
+			r.bytes = append(r.bytes, message...)
 		case typeBundleControl:
-			r.messages = append(r.messages, message...)
+			r.bytes = append(r.bytes, message...)
 			control := binary.BigEndian.Uint16(message[headerLength+4:])
 			binary.BigEndian.PutUint16(message[headerLength+4:], control+1)
 			answer = message
@@ -105,8 +120,8 @@ func takeDown(conn net.Conn) (*recording, error) {
 }
 
 // replay commits a recorded bundle by the listener's connection.
-func (l *listener) replay(ctx context.Context, r *recording) error {
-	return l.request(ctx, r.commit, r.messages)
+func (l *listener) replay(ctx context.Context, m *messages) error {
+	return l.request(ctx, m.commit, m.bytes)
 }
 
 // readMessage reads one OpenFlow message.

@@ -71,6 +71,8 @@ type renderer struct {
 	endpoints map[netip.AddrPort]uint32
 	udpPorts  map[netip.Addr]int // how many ports a Service's address has
 	denials   *denialNumbers
+	// frontends are the places of Services that have endpoints.
+	frontends []frontend
 }
 
 // edge is a governed Pod that has its ports.

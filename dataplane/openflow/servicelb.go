@@ -75,7 +75,21 @@ func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[
 			r.toService(s, a, priorityService, cookie(featureService, id),
 				fmt.Sprintf("New connections to Service %s at %s.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
 				toGroup(id), notYetJudged)
+			r.frontends = append(r.frontends, frontend{netip.AddrPortFrom(a, s.Port), s.Protocol})
 		}
+	}
+}
+
+// untranslated drops what should have got an endpoint, and comes to be judged by the Service's own address: somebody has deleted the
+// Service's group a moment ago, and with it the flows to it. The address belongs to no peer, so that kube-proxy would choose a server
+// that nobody has judged.
+func (r *renderer) untranslated() {
+	for _, at := range r.frontends {
+		a := at.address.Addr()
+		r.b.add(tablePortVerdict, priorityUntranslated, cookie(featureService, 0),
+			fmt.Sprintf("New connections to %s %s, a Service, without an endpoint.", at.protocol, at.address),
+			newMatch(notYetJudged, proto(family(a)), is(fieldSource, sourcePod), is(fieldEndpointChosen, 0), is(fieldProto, protoNumber(at.protocol)),
+				is(fieldPeerPort, uint32(at.address.Port())), dstIn(netip.PrefixFrom(a, a.BitLen()))), drop)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 // portVerdict gives the verdict for class, protocol and port. Ports that no policy governs pass as they are.
 func (r *renderer) portVerdict() {
+	r.untranslated()
 	for i := range r.groups {
 		g := &r.groups[i]
 		for class, verdicts := range g.Classes {

@@ -248,7 +248,7 @@ func (s *OVS) mend(ctx context.Context) (m Mending, changed bool) {
 		return m, false
 	}
 	for range 3 { // the other may not be through with what it does
-		drift, done, err := s.replace(ctx, m.Meters > 0)
+		drift, done, err := s.replace(ctx, m.Meters > 0, s.putBackUntilQuiet)
 		if m.Done = done; err == nil && drift.Count() == 0 {
 			return m, true
 		}
@@ -261,7 +261,7 @@ func (s *OVS) mend(ctx context.Context) (m Mending, changed bool) {
 
 // restore gives a restarted switch what is wanted.
 func (s *OVS) restore(ctx context.Context) error {
-	if drift, _, err := s.replace(ctx, true); err == nil && drift.Count() == 0 {
+	if drift, _, err := s.replace(ctx, true, func(ctx context.Context) error { return s.putBack(ctx, false) }); err == nil && drift.Count() == 0 {
 		return nil
 	}
 	s.present = nil
@@ -269,16 +269,16 @@ func (s *OVS) restore(ctx context.Context) error {
 }
 
 // replace removes everything from the bridge, puts back what is wanted, and reads the bridge back.
-func (s *OVS) replace(ctx context.Context, meter bool) (drift Differences, done time.Time, err error) {
+func (s *OVS) replace(ctx context.Context, meter bool, put func(context.Context) error) (drift Differences, done time.Time, err error) {
 	if meter {
 		err = s.ensureMeter(ctx)
 	}
 	if err == nil {
-		err = s.putBackUntilQuiet(ctx)
+		err = put(ctx)
 	}
 	if isNoMeter(err) { // the switch does not tell of a meter's deletion, but of that of its flows
 		if err = s.ensureMeter(ctx); err == nil {
-			err = s.putBack(ctx)
+			err = s.putBack(ctx, false)
 		}
 	}
 	done = time.Now()
@@ -288,35 +288,52 @@ func (s *OVS) replace(ctx context.Context, meter bool) (drift Differences, done 
 	return drift, done, err
 }
 
-// putBackUntilQuiet does so again as long as the other goes on meanwhile: that takes less time than reading the bridge. What is
-// sent by the listener's own connection is told in short, without counts, so that all that is counted is the other's.
+// quietTime is how long nobody else may have changed anything until connections are judged again.
+const quietTime = 10 * time.Millisecond
+
+// putBackUntilQuiet puts back what is wanted as long as the other goes on meanwhile: that takes less time than reading the bridge. The
+// other may be replacing flows one by one. What is put back in between makes no sense together with what is deleted next: a Pod's
+// port would be there again, and a moment later the Service's flow not, by which its connections are judged. So until the other is
+// through, no connection is judged: connections that are open go on, and new ones wait. What is sent by the listener's own
+// connection is told in short, without counts, so that all that is counted is the other's.
 func (s *OVS) putBackUntilQuiet(ctx context.Context) error {
 	const most = 20
 	for range most {
 		s.watch.take()
-		if err := s.putBack(ctx); err != nil {
+		if err := s.putBack(ctx, true); err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(quietTime):
+		}
 		l := s.watch.current()
-		if l == nil || s.recorded == nil || s.recorded.bundle != s.wanted || l.settle(ctx) != nil || s.watch.take() == (Overwritten{}) {
-			return nil
+		if l == nil || !s.replayable() || l.settle(ctx) != nil || s.watch.take() == (Overwritten{}) {
+			break
 		}
 	}
-	return nil
+	return s.putBack(ctx, false)
 }
 
-// putBack commits the bundle that makes any bridge hold what is wanted.
-func (s *OVS) putBack(ctx context.Context) error {
-	if l := s.watch.current(); l != nil && s.recorded != nil && s.recorded.bundle == s.wanted {
-		if l.replay(ctx, s.recorded) == nil {
+// replayable tells whether what is wanted has been recorded.
+func (s *OVS) replayable() bool { return s.recorded != nil && s.recorded.bundle == s.wanted }
+
+// putBack commits the bundle that makes any bridge hold what is wanted; held keeps connections from being judged besides.
+func (s *OVS) putBack(ctx context.Context, held bool) error {
+	if l := s.watch.current(); l != nil && s.replayable() {
+		m := s.recorded.plain
+		if held {
+			m = s.recorded.held
+		}
+		if l.replay(ctx, m) == nil {
 			return nil
 		}
 	}
-	return s.bundle(ctx, replacement(s.wanted))
+	return s.bundle(ctx, replacement(s.wanted, held))
 }
 
 // replacement is the text of a bundle that makes any bridge hold b.
-func replacement(b *Bundle) string {
+func replacement(b *Bundle, held bool) string {
 	var text strings.Builder
 	text.WriteString("flow delete\ngroup delete\n")
 	for i := range b.Groups {
@@ -324,6 +341,9 @@ func replacement(b *Bundle) string {
 	}
 	for i := range b.Flows {
 		text.WriteString("flow add " + b.Flows[i].String() + "\n")
+	}
+	if held {
+		fmt.Fprintf(&text, "flow add table=%d,priority=%d,cookie=%#x,actions=drop\n", uint8(tableCommit), priorityHold, cookie(featurePipeline, 0))
 	}
 	return text.String()
 }

@@ -296,3 +296,24 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestApplicationsAreInOrder reads the examples: what is installed must be there, and come before what needs it.
+func TestApplicationsAreInOrder(t *testing.T) {
+	data, err := os.ReadFile("applications.yaml")
+	must(t, err)
+	var waves []string
+	for document := range strings.SplitSeq(string(data), "\n---\n") {
+		application := &unstructured.Unstructured{}
+		must(t, yaml.Unmarshal([]byte(document), application))
+		waves = append(waves, application.GetName()+" "+application.GetAnnotations()["argocd.argoproj.io/sync-wave"])
+		if url, _, _ := unstructured.NestedString(application.Object, "spec", "source", "repoURL"); strings.HasSuffix(url, "/meerkat") {
+			path, _, _ := unstructured.NestedString(application.Object, "spec", "source", "path")
+			if _, err := os.Stat(filepath.Join("../..", path, "kustomization.yaml")); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if want := []string{"meerkat -20", "meerkat-engine -10", "shop-policies 10"}; !slices.Equal(waves, want) {
+		t.Errorf("the waves are %v, want %v", waves, want)
+	}
+}

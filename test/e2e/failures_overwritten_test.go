@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ stale=$(mktemp)
 printf '%s\n' "$1" >$stale
 want=$(dump)
 date +%s%6N
-ACT
+ACT || exit 5
 end=$(($(date +%s) + 20))
 until [ "$(dump)" = "$want" ]; do [ $(date +%s) -lt $end ] || exit 4; done
 date +%s%6N
@@ -54,6 +55,24 @@ func (f *failures) overwrite(t *testing.T, stale string) {
 		t.Errorf("the agent mended the flows %d times, and a stranger wrote %d times", got, want)
 	}
 	told()
+	f.mendedIn(t)
+}
+
+// mendedIn notes how long the agent itself says that it took: reading the flows back takes a program's start or two more.
+func (f *failures) mendedIn(t *testing.T) {
+	log := f.Kubectl(t, "logs", "-n", "meerkat-system", "-l", "app.kubernetes.io/component=node", "-c", "agent", "--tail=-1")
+	var took []time.Duration
+	for line := range strings.Lines(log) {
+		var said struct {
+			MendedIn float64 `json:"mendedIn"`
+		}
+		if json.Unmarshal([]byte(line), &said) == nil && said.MendedIn > 0 {
+			took = append(took, time.Duration(said.MendedIn*float64(time.Second)))
+		}
+	}
+	if len(took) > 0 {
+		f.note("agents say that they mended flows %d times, in %s (median) and %s (at most)", len(took), median(took), most(took))
+	}
 }
 
 func micros(t *testing.T, out string) (first, second time.Time) {

@@ -119,6 +119,7 @@ func newFailures(t *testing.T, w *world) *failures {
 	w.near, w.far = nodes[0], nodes[len(nodes)-1]
 	f := &failures{world: w}
 	w.deploy(t)
+	w.Remove(t, egressUnderPressure+"---"+ingressUnderPressure) // of a run that was killed
 	pod := func(template, name, node string) string {
 		return strings.NewReplacer("NAME", name, "NODE", node).Replace(template)
 	}

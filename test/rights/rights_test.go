@@ -16,6 +16,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -264,5 +265,32 @@ func refused(t *testing.T, what string, err error) {
 	t.Helper()
 	if !apierrors.IsForbidden(err) {
 		t.Errorf("%s: want it forbidden, got %v", what, err)
+	}
+}
+
+// The namespace and the kind stay while there is an Engine, and say what to do.
+func TestEngineIsDeletedFirst(t *testing.T) {
+	install(t)
+	engine := &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.EngineName}}
+	must(t, cluster.Client.Create(t.Context(), engine))
+	kind := &unstructured.Unstructured{}
+	kind.SetAPIVersion("apiextensions.k8s.io/v1")
+	kind.SetKind("CustomResourceDefinition")
+	kind.SetName("engines.inspection.meerkat.dev")
+	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	for _, object := range []client.Object{space, kind} {
+		eventually(t, object.GetName()+" stays", func() error {
+			err := cluster.Client.Delete(t.Context(), object, client.DryRunAll)
+			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "kubectl delete engine default") {
+				return nil
+			}
+			return fmt.Errorf("it is answered by: %w", err)
+		})
+	}
+	must(t, cluster.Client.Delete(t.Context(), engine))
+	for _, object := range []client.Object{space, kind} {
+		eventually(t, object.GetName()+" may go", func() error {
+			return cluster.Client.Delete(t.Context(), object, client.DryRunAll)
+		})
 	}
 }

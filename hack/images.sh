@@ -95,4 +95,5 @@ for name in "${names[@]}"; do
   say "building the image of $name (a minute the first time)"
   quietly "image-$name" image "$name"
 done
+quietly prune build rmi --prune # images that newer ones have replaced; what those are made of stays
 echo "$cache"

@@ -69,7 +69,7 @@ Needed capabilities: NET_ADMIN and NET_RAW; the datapath in userspace also needs
 	flags.StringVar(&place.OwnDir, "dir", ovsdaemon.OwnDir, "directory of the Open vSwitch that this program runs: database and sockets; at most 75 bytes")
 	flags.StringVar(&place.NodeDir, "node-dir", ovsdaemon.NodeDir, "directory of the sockets of the node's own Open vSwitch")
 	root.Flags().StringVar(&datapath, "datapath", datapath, "auto (the kernel's where there is one), kernel, or userspace")
-	root.AddCommand(newReady(&place))
+	root.AddCommand(newReady(&place), newLinger(&place))
 	return root
 }
 

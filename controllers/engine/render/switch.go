@@ -19,7 +19,7 @@ func switchPod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 		hostPath("tun", tunDevice, tunDevice).existing(corev1.HostPathCharDev),
 		scratch("tmp"),
 	}
-	pod := commonPod(s, switchServiceAccount, 30)
+	pod := commonPod(s, switchServiceAccount, 45)
 	pod.Containers = []corev1.Container{{
 		Name:            "switch",
 		Image:           s.Images.Switch,
@@ -34,6 +34,10 @@ func switchPod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 			}},
 			PeriodSeconds: 5, FailureThreshold: 2, TimeoutSeconds: 5, SuccessThreshold: 1,
 		},
+		// The agent, told to end at the same time, may still need the switch to put Pods back.
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
+			Command: []string{programDir + "/switch", "linger", "--dir=" + switchDir},
+		}}},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}}
 	pod.Volumes = sources(volumes)

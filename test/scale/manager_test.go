@@ -21,7 +21,7 @@ type manager struct {
 func startManager(t *testing.T) *manager {
 	t.Helper()
 	m := &manager{process: exec.Command(program, "--kubeconfig", cluster.Kubeconfig, "--webhook=false", "--leader-elect",
-		"--metrics-bind-address=0", "--health-probe-bind-address=0", "--log-level=error"), log: &bytes.Buffer{}}
+		"--metrics-bind-address=0", "--health-probe-bind-address=0", "--log-level=info"), log: &bytes.Buffer{}}
 	m.process.Env = append(os.Environ(), "POD_NAMESPACE=meerkat-system")
 	m.process.Stderr = m.log
 	m.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

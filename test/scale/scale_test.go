@@ -32,7 +32,7 @@ func TestScale(t *testing.T) {
 	})
 	m.phase(t, "every node reports: every policy is Ready", func() {
 		each(t, w.nodes, func(ctx context.Context, i int) error { return reports.report(ctx, i, 0) })
-		waitFor(t, "policies that are Ready", 2*time.Minute, func() bool { return o.readyPolicies() == len(w.policies) })
+		o.waitReady(t, w, 2*time.Minute)
 	})
 	m.phase(t, "nothing happens", func() { idle(t, o) })
 	m.phase(t, fmt.Sprintf("%d Pods change, one by one", w.changes), func() { change(t, w, o, 1, w.changes, false) })
@@ -145,7 +145,7 @@ func rollOut(t *testing.T, w *world, o *observer, reports *reporters) {
 		each(t, w.nodes/steps, func(ctx context.Context, i int) error { return reports.report(ctx, i*steps+step, 1000) })
 		time.Sleep(500 * time.Millisecond)
 	}
-	waitFor(t, "policies that are Ready", time.Minute, func() bool { return o.readyPolicies() == len(w.policies) })
+	o.waitReady(t, w, time.Minute)
 	_, after := o.counts()
 	written := after - before - len(w.policies)
 	t.Logf("  %d policies change, %d nodes report over %d s: %d writes of statuses, %.1f for each policy", len(w.policies), w.nodes, steps/2,

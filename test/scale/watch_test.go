@@ -1,6 +1,8 @@
 package scale_test
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,20 +38,38 @@ func observe(t *testing.T) *observer {
 	for _, list := range []client.ObjectList{&corev1.PodList{}, &v1alpha1.AddressSliceList{}, &v1alpha1.L7PolicyList{}} {
 		w, err := cluster.Client.Watch(t.Context(), list)
 		must(t, err)
-		go func() {
-			for e := range w.ResultChan() {
-				switch object := e.Object.(type) {
-				case *corev1.Pod:
-					o.pod(object)
-				case *v1alpha1.AddressSlice:
-					o.slice(object, e.Type)
-				case *v1alpha1.L7Policy:
-					o.policy(object)
-				}
-			}
-		}()
+		go o.follow(t.Context(), list, w)
 	}
 	return o
+}
+
+// follow takes in events. The API server ends a watch that is slow, as every now and then any; it is taken up where it ended.
+func (o *observer) follow(ctx context.Context, list client.ObjectList, w watch.Interface) {
+	version := ""
+	for ctx.Err() == nil {
+		for e := range w.ResultChan() {
+			object, ok := e.Object.(client.Object)
+			if !ok {
+				break
+			}
+			version = object.GetResourceVersion()
+			o.take(object, e.Type)
+		}
+		if again, err := cluster.Client.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}}); err == nil {
+			w = again
+		}
+	}
+}
+
+func (o *observer) take(object client.Object, kind watch.EventType) {
+	switch object := object.(type) {
+	case *corev1.Pod:
+		o.pod(object)
+	case *v1alpha1.AddressSlice:
+		o.slice(object, kind)
+	case *v1alpha1.L7Policy:
+		o.policy(object)
+	}
 }
 
 func (o *observer) slice(s *v1alpha1.AddressSlice, kind watch.EventType) {
@@ -118,6 +139,29 @@ func (o *observer) selectors() int {
 	return len(keys)
 }
 
+// pending tells of one policy that is not Ready.
+func (o *observer) pending(t *testing.T) string {
+	t.Helper()
+	var list v1alpha1.L7PolicyList
+	must(t, cluster.Client.List(t.Context(), &list))
+	count, last := 0, ""
+	for i := range list.Items {
+		p := &list.Items[i]
+		if o.isReady(p.Namespace + "/" + p.Name) {
+			continue
+		}
+		count++
+		last = fmt.Sprintf("%s, generation %d, status %+v", p.Name, p.Generation, p.Status)
+	}
+	return fmt.Sprintf("%d are not Ready, such as %s", count, last)
+}
+
+func (o *observer) isReady(policy string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ready[policy]
+}
+
 func (o *observer) readyPolicies() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -133,9 +177,24 @@ func (o *observer) readyPolicies() int {
 // waitFor waits until something is so.
 func waitFor(t *testing.T, what string, limit time.Duration, is func() bool) {
 	t.Helper()
+	if !within(limit, is) {
+		t.Fatalf("not within %s: %s", limit, what)
+	}
+}
+
+func within(limit time.Duration, is func() bool) bool {
 	for end := time.Now().Add(limit); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", limit, what)
+			return false
 		}
+	}
+	return true
+}
+
+// waitReady waits until all policies are Ready in their present generation.
+func (o *observer) waitReady(t *testing.T, w *world, limit time.Duration) {
+	t.Helper()
+	if !within(limit, func() bool { return o.readyPolicies() == len(w.policies) }) {
+		t.Fatalf("not within %s: every policy is Ready; %s", limit, o.pending(t))
 	}
 }

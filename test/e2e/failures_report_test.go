@@ -101,6 +101,8 @@ func (f *failures) report(t *testing.T) {
 			}
 			if i := f.windowAt(at); i >= 0 {
 				rows[f.windows[i].what].told++
+				f.note("%s, %s: %s tells %s after it: %s", f.windows[i].what, f.windows[i].began.Format("15:04:05.000"), server, pretty(at.Sub(f.windows[i].began)),
+					strings.TrimSpace(said))
 			}
 		}
 	}

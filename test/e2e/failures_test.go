@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/meerkat-dev/meerkat/test/e2e/cluster"
 )
@@ -22,6 +23,7 @@ func TestFailures(t *testing.T) {
 	f.unguarded(t)
 	stale := f.govern(t)
 	f.settled(t)
+	time.Sleep(2 * time.Second) // for what was sent before, and for the servers' logs
 	t.Cleanup(func() { f.report(t) })
 	for _, step := range []struct {
 		name string

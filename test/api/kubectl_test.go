@@ -46,7 +46,8 @@ func TestKubectlExplain(t *testing.T) {
 	}
 }
 
-var age = regexp.MustCompile(`\b(\d+s|<invalid>)\s*$`)
+// age is a column of kubectl's with the space after it, which depends on its width.
+var age = regexp.MustCompile(`(\b\d+s|<invalid>)( +|$)`)
 
 // TestKubectlGet compares what `kubectl get` prints of each kind.
 func TestKubectlGet(t *testing.T) {
@@ -62,7 +63,7 @@ func TestKubectlGet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var lines []string
 			for line := range strings.Lines(kubectl(t, args...)) {
-				lines = append(lines, strings.TrimRight(age.ReplaceAllString(strings.TrimRight(line, "\n"), "7s"), " "))
+				lines = append(lines, strings.TrimRight(age.ReplaceAllString(strings.TrimRight(line, "\n"), "7s   "), " "))
 			}
 			golden(t, name, strings.Join(lines, "\n")+"\n")
 		})

@@ -98,7 +98,8 @@ func change(t *testing.T, w *world, o *observer, round, count int, atOnce bool) 
 	p50, ownP99, most := percentiles(ours)
 	t.Logf("  of this, after the API server has told of the Pod: p50 %d ms, p99 %d ms, at most %d ms",
 		p50.Milliseconds(), ownP99.Milliseconds(), most.Milliseconds())
-	if p99.Seconds() > w.p99Seconds {
+	// What changes at once takes as long as the API server needs to write it, and is only told.
+	if !atOnce && p99.Seconds() > w.p99Seconds {
 		t.Errorf("p99 from a Pod's change to its slices is %s, want at most %.0f s", p99, w.p99Seconds)
 	}
 	if after-before > touched {

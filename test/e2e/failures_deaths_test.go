@@ -95,7 +95,7 @@ const untilScript = `
 end=$(($(date +%s) + 60))
 until { BACK; }; do
   [ $(date +%s) -lt $end ] || exit 4
-  sleep 0.02
+  sleep 0.05
 done
 date +%s%6N`
 

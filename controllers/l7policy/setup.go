@@ -22,7 +22,7 @@ type Options struct {
 	JoinTime time.Duration
 	// StaleAfter is how old a node's report may be. Default: 3 min.
 	StaleAfter time.Duration
-	// WritesPerSecond bounds the writes of statuses; five seconds' worth may be written at once. Default: 50.
+	// WritesPerSecond bounds the writes of statuses; five seconds' worth may be written at once. Default: 100.
 	WritesPerSecond int
 }
 
@@ -32,7 +32,7 @@ func (o Options) withDefaults() Options {
 	o.CountInterval = cmp.Or(o.CountInterval, time.Minute)
 	o.JoinTime = cmp.Or(o.JoinTime, 10*time.Second)
 	o.StaleAfter = cmp.Or(o.StaleAfter, 3*time.Minute)
-	o.WritesPerSecond = cmp.Or(o.WritesPerSecond, 50)
+	o.WritesPerSecond = cmp.Or(o.WritesPerSecond, 100)
 	return o
 }
 

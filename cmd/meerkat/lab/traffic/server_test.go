@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/net/http2"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
 )
@@ -77,9 +76,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestServerWithOrdinaryClients(t *testing.T) {
-	h2c := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return traffic.Dial(ctx, network, addr)
-	}}
+	h2c := &http.Transport{Protocols: new(http.Protocols), DialContext: traffic.Dial}
+	h2c.Protocols.SetUnencryptedHTTP2(true)
 	overTLS := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "api.partner.example"}} //nolint:gosec // a test's
 	overTLS2 := overTLS.Clone()
 	overTLS2.ForceAttemptHTTP2 = true

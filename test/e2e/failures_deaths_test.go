@@ -92,7 +92,7 @@ func (f *failures) kill(ctx context.Context, p part) (time.Time, error) {
 }
 
 const untilScript = `
-end=$(($(date +%s) + 60))
+end=$(($(date +%s) + 120))
 until { BACK; }; do
   [ $(date +%s) -lt $end ] || exit 4
   sleep 0.05
@@ -103,7 +103,7 @@ date +%s%6N`
 func (f *failures) until(ctx context.Context, back string) (time.Time, error) {
 	out, err := f.OnNode(ctx, f.near, "sh", "-c", strings.Replace(untilScript, "BACK", back, 1))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("not back within a minute: %w", err)
+		return time.Time{}, fmt.Errorf("not back within two minutes: %w", err)
 	}
 	us, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
 	return time.UnixMicro(us), err

@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # What may be set on the command line: make test PACKAGES=./dataplane/plan/...
 SCENARIO ?= test/scenarios/storefront/scenario.yaml
 SCENARIOS ?=
+CASES ?= default
+CAPTURES ?= tcpdump wireshark ndpi
 PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
@@ -91,9 +93,21 @@ test: install-deps vet check-generated ## Run the tests but those under load (PA
 	@hack/test.sh $(PACKAGES) -- $(TESTFLAGS)
 
 .PHONY: test-load
-test-load: install-deps ## Run the tests under load and under failure (six minutes; leave the machine alone meanwhile).
-	$(say) 'testing under load and under failure (about six minutes)'
+test-load: install-deps ## Run the tests under load and under failure, and of agents' memory (ten minutes; leave the machine alone meanwhile).
+	$(say) 'testing under load and under failure (about eight minutes)'
 	@hack/test.sh ./test/load ./test/failure -- $(TESTFLAGS)
+	$(say) 'measuring the memory of agents (about two minutes)'
+	@hack/test.sh ./test/agent -- -run '^TestMemory(Signatures)?$$' $(TESTFLAGS)
+
+.PHONY: conformance
+conformance: install-deps ## Compare verdicts with NetworkPolicy's over cyclonus's cases (five minutes; CASES=all: twice as many).
+	$(say) 'playing the cases of cyclonus (about five minutes)'
+	@MEERKAT_CONFORMANCE=$(CASES) go test -count=1 -timeout 1h -v -run TestCases ./test/conformance
+
+.PHONY: replay-corpus
+replay-corpus: install-deps ## Compare meerkat replay with Suricata over a thousand captures (CAPTURES='tcpdump wireshark ndpi').
+	$(say) 'comparing alerts over the captures of $(CAPTURES) (six minutes; downloads 180 MB)'
+	@MEERKAT_REPLAY_CORPUS='$(CAPTURES)' go test -count=1 -timeout 4h -v -run TestSameAlerts ./test/replay
 
 .PHONY: test-kernel
 test-kernel: ## Play all scenarios on Open vSwitch's kernel datapath, in an emulated machine (SCENARIOS='storefront audit').
@@ -132,6 +146,13 @@ bench: ## Compare no policy, HAProxy, Suricata alone and Meerkat on real traffic
 	@hack/install-deps.sh bench
 	$(say) 'comparing no policy, HAProxy, Suricata alone and Meerkat (about four minutes)'
 	@go run ./test/bench -page docs/benchmarks.md $(BENCHFLAGS)
+
+.PHONY: bench-signatures
+bench-signatures: ## Measure what 1,000 to 40,000 signatures cost: start, memory, reload, and traffic during one (needs root).
+	$(say) 'installing what benchmarks need, where it is missing'
+	@hack/install-deps.sh
+	$(say) 'measuring signature engines (about half an hour; leave the machine alone meanwhile)'
+	@MEERKAT_COST=1 go test ./dataplane/signatures/enginecheck -run 'TestCost|TestReload' -count=1 -v -timeout 60m
 
 .PHONY: scale
 scale: ## Measure the manager with 1,000 nodes, 5,000 Pods, 500 policies and 200 selectors, without containers.

@@ -46,7 +46,7 @@ func objects(t *testing.T, text string) map[string]any {
 	all := map[string]any{}
 	for document := range strings.SplitSeq("\n"+text, "\n---") {
 		object := map[string]any{}
-		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+		if err := yaml.Unmarshal([]byte(document+"\n"), &object); err != nil {
 			t.Fatalf("%v in\n%s", err, document)
 		}
 		if len(object) == 0 {
@@ -110,6 +110,24 @@ func TestChartWithCertManager(t *testing.T) {
 	}
 	if text := fmt.Sprint(got["Deployment meerkat-manager"]); !strings.Contains(text, "--webhook-certificate-provided") {
 		t.Errorf("the manager would sign certificates: %s", text)
+	}
+}
+
+// With Prometheus, the chart has the monitors, alerts and dashboard of config/ besides.
+func TestChartWithPrometheus(t *testing.T) {
+	helm, kustomize := programs(t)
+	want := objects(t, output(t, kustomize, "build", "../config/prometheus")+"---\n"+output(t, kustomize, "build", "../config/grafana"))
+	got := template(t, helm, "--set", "prometheus.enabled=true")
+	for key := range want {
+		if diff := cmp.Diff(want[key], got[key]); diff != "" {
+			t.Errorf("%s differs (-config +chart):\n%s", key, diff)
+		}
+	}
+	if len(want) != 5 {
+		t.Errorf("config/ has %d objects", len(want))
+	}
+	if got := template(t, helm, "--set", "prometheus.enabled=true,prometheus.dashboard=false"); got["ConfigMap meerkat-dashboard"] != nil {
+		t.Error("there is a dashboard, which nobody wants")
 	}
 }
 

@@ -38,6 +38,8 @@ only() {
 }
 
 cp config/crd/bases/*.yaml "$chart/crds/"
+mkdir -p "$chart/files"
+cp config/prometheus/alerts.yaml config/grafana/meerkat.json "$chart/files/"
 { echo "$header"; "$kustomize" build config/rbac | only machines | templated; } >"$chart/templates/rights.yaml"
 {
   echo "$header"

@@ -24,7 +24,7 @@ diff -ru config/crd/bases "$fresh/crd" || stale=1
 diff -u config/rbac/role.yaml "$fresh/rbac/role.yaml" || stale=1
 diff -u docs/api.md "$fresh/docs/api.md" || stale=1
 diff -u dist/install.yaml "$fresh/dist/install.yaml" || stale=1
-for directory in crds templates; do
+for directory in crds files templates; do
   for file in "$fresh/chart/$directory"/*; do
     diff -u "charts/meerkat/$directory/${file##*/}" "$file" || stale=1
   done

@@ -4,6 +4,7 @@
 # The cluster is this machine's own (hack/cluster). Settings, by environment:
 #   KEEP=1                           leave the cluster up, for a look at it; the next run uses it
 #   NODES=2                          how many nodes it has
+#   KUBE_PROXY=nftables              kube-proxy's mode: nftables, or iptables
 #   MEERKAT_E2E_USE_KUBECONFIG=1     use the cluster of $KUBECONFIG instead; images meerkat-dev/NAME:dev must be there already (on
 #                                    kind: make images, then kind load image-archive $MEERKAT_CACHE/images/NAME.tar)
 #   MEERKAT_E2E_NODE_EXEC='docker exec'   with it, what runs a command on a node: followed by the node's name and the command
@@ -35,7 +36,7 @@ if [ -z "${MEERKAT_E2E_USE_KUBECONFIG:-}" ]; then
   images=$(hack/images.sh)
   say 'starting the cluster'
   go build -o "$work/cluster" ./hack/cluster
-  "$work/cluster" up -name $name -nodes "${NODES:-2}" >/dev/null
+  "$work/cluster" up -name $name -nodes "${NODES:-2}" -kube-proxy "${KUBE_PROXY:-nftables}" >/dev/null
   KUBECONFIG=$("$work/cluster" kubeconfig -name $name)
   export KUBECONFIG
   "$work/cluster" import -name $name "$images"/{manager,agent,engine,switch,workload}.tar

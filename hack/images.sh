@@ -48,9 +48,9 @@ programs() {
   esac
 }
 
-# base makes docker.io/library/debian:trixie-slim, once.
+# base makes the image debian:trixie-slim, once.
 base() {
-  ! build inspect --type image docker.io/library/debian:trixie-slim >/dev/null 2>&1 || return 0
+  ! build inspect --type image localhost/debian:trixie-slim >/dev/null 2>&1 || return 0
   say 'building the base image, Debian 13 (about a minute)'
   local mirror tree=$cache/debian
   mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
@@ -70,17 +70,17 @@ base() {
   tar -C "$tree" -cf "$cache/debian.tar" .
   quietly base-add build add "$container" "$cache/debian.tar" /
   build config --cmd bash --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
-  quietly base-commit build commit --rm "$container" docker.io/library/debian:trixie-slim
+  quietly base-commit build commit --rm "$container" localhost/debian:trixie-slim
   rm -rf "$tree" "$cache/debian.tar"
 }
 
 image() {
-  local name=$1 full=docker.io/meerkat-dev/$1:$tag id
+  local name=$1 full=localhost/meerkat-dev/$1:$tag id
   build bud --layers --isolation chroot --pull-never --file "build/$name.Dockerfile" --tag "$full" "$context"
   id=$(build inspect --type image --format '{{.FromImageID}}' "$full")
   [ "$id $tag" != "$(cat "$cache/$name.id" 2>/dev/null)" ] || [ ! -e "$cache/$name.tar" ] || return 0
   rm -f "$cache/$name.tar" "$cache/$name.id"
-  build push "$full" "docker-archive:$cache/$name.tar:$full"
+  build push "$full" "docker-archive:$cache/$name.tar:meerkat-dev/$name:$tag"
   echo "$id $tag" >"$cache/$name.id"
 }
 

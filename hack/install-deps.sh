@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Meerkat's lab and tests need on Debian 12 and that is missing:
-# Suricata 8, Open vSwitch 3.5, and the tools that the probes use.
+# Suricata 8, Open vSwitch 3.5, the tools that the probes use, rsyslog, the
+# suricata-update that Meerkat is compared with, and promtool.
 #
 #   hack/install-deps.sh            what `make demo` and `make test` need
 #   hack/install-deps.sh bench      also HAProxy and wrk, for `make bench`
@@ -130,12 +131,29 @@ debian13() {
   rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale} "$tree/usr/sbin/policy-rc.d"
 }
 
+# promtool alone, of Prometheus' package: the rest of it would be a server on this machine.
+prometheus_tool() {
+  command -v promtool >/dev/null || [ -x "$cache/bin/promtool" ] && return 0
+  say "getting promtool from Debian's prometheus (20 MB)"
+  local work=$cache/promtool
+  rm -rf "$work"
+  mkdir -p "$work" "$cache/bin"
+  quietly apt-update timeout 300 apt-get update
+  (cd "$work" && quietly promtool timeout 300 apt-get -o APT::Sandbox::User=root download prometheus)
+  quietly promtool-unpack dpkg-deb --extract "$work"/prometheus_*.deb "$work/root"
+  mv "$work/root/usr/bin/promtool" "$cache/bin/promtool"
+  rm -rf "$work"
+}
+
 if [ "${1:-}" = kernel ]; then
   packages qemu-system-x86 cpio
   debian13
   exit
 fi
-packages nftables ethtool curl tcpdump iproute2 ca-certificates procps containernetworking-plugins
+installed rsyslog || new_rsyslog=1
+packages nftables ethtool curl tcpdump iproute2 ca-certificates procps containernetworking-plugins suricata-update rsyslog
+# Tests start an rsyslogd of their own; the machine's log is to stay as it is, also after it starts anew.
+if [ -n "${new_rsyslog:-}" ] && command -v systemctl >/dev/null; then systemctl --quiet disable rsyslog.service 2>/dev/null || true; fi
 [ "${1:-}" != bench ] || packages haproxy wrk
 if [ "${1:-}" = cluster ]; then
   packages containerd runc containernetworking-plugins buildah debootstrap nftables iproute2 util-linux ca-certificates conntrack
@@ -143,3 +161,4 @@ if [ "${1:-}" = cluster ]; then
 fi
 suricata
 openvswitch
+prometheus_tool

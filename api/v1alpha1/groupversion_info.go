@@ -40,6 +40,10 @@ var (
 			&AddressSlice{}, &AddressSliceList{},
 			&NodeInspection{}, &NodeInspectionList{},
 			&Engine{}, &EngineList{},
+			&RuleSet{}, &RuleSetList{},
+			&ClusterRuleSet{}, &ClusterRuleSetList{},
+			&RuleSetRevision{}, &RuleSetRevisionList{},
+			&TrafficInspection{}, &TrafficInspectionList{},
 		)
 		metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 		return nil

@@ -40,8 +40,8 @@ type NodeInspectionList struct {
 // NodeInspectionStatus is the report of a node's agent.
 type NodeInspectionStatus struct {
 	// conditions are EngineInspecting (packets of inspected connections come back from the engine), FlowsIntact (the bridge is
-	// reachable, and nobody else changed its flows of late), Ready (the summary) and Detached (the agent has put every Pod back
-	// and left the node, since the Engine is being deleted).
+	// reachable, and nobody else changed its flows of late), Ready (the summary), EventsDelivered (the outputs of Engine.spec.outputs
+	// take the node's events) and Detached (the agent has put every Pod back and left the node, since the Engine is being deleted).
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=type
@@ -79,6 +79,24 @@ type NodeInspectionStatus struct {
 	// engine is the node's engine.
 	// +optional
 	Engine *NodeEngine `json:"engine,omitempty"`
+
+	// ruleSets are the signatures that the node's engines have loaded, and those that the manager has asked the node to validate; at
+	// most 256.
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +optional
+	RuleSets []NodeRuleSet `json:"ruleSets,omitempty"`
+
+	// inspections are the TrafficInspections that select Pods of the node, at most 1,000 of them.
+	// +kubebuilder:validation:MaxItems=1000
+	// +listType=map
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +optional
+	Inspections []NodeTrafficInspection `json:"inspections,omitempty"`
 }
 
 // NodePolicy is what a node has made of a policy.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/meerkat-dev/meerkat/cmd/logging"
 	"github.com/meerkat-dev/meerkat/dataplane/agent"
 )
 
@@ -54,7 +55,7 @@ in force stays so, for the next agent to take up. Only when the Engine is delete
 		Args:    cobra.NoArgs,
 		Version: version,
 		RunE: func(c *cobra.Command, _ []string) error {
-			log, err := newLogger(o.logLevel)
+			log, err := logging.New(o.logLevel)
 			if err != nil {
 				return err
 			}
@@ -77,5 +78,6 @@ in force stays so, for the next agent to take up. Only when the Engine is delete
 		SilenceUsage:  true,
 	}
 	o.addFlags(root.Flags())
+	root.AddCommand(newCapture(o), newTrace(o))
 	return root
 }

@@ -12,26 +12,31 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/agent"
+	"github.com/meerkat-dev/meerkat/dataplane/capture"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
+	"github.com/meerkat-dev/meerkat/dataplane/sidecar"
 )
 
 // options are what the command line and the environment say.
 type options struct {
 	node, namespace, kubeconfig, logLevel string
 
-	stateDir, engineDir, switchDir, nodeSwitchDir, netnsDir string
-	datapath                                                string
-	ownEngine                                               bool
+	stateDir, engineDir, signaturesDir, switchDir, nodeSwitchDir, netnsDir string
+	datapath                                                               string
+	ownEngine                                                              bool
 
 	cni                                                       bool
 	cniConfDir, cniBinDir, cniSocket, cniStateDir, cniProgram string
 
-	mtu, threads                  int
-	metricsAddress, healthAddress string
+	eventLogDir, captureDir, outputsSecretDir     string
+	mtu, threads                                  int
+	metricsAddress, healthAddress, sidecarAddress string
+	secureMetricsAddress                          string
 }
 
 func defaultOptions() *options {
@@ -41,7 +46,9 @@ func defaultOptions() *options {
 		switchDir: "/run/meerkat/ovs", nodeSwitchDir: "/run/openvswitch", netnsDir: "/run/netns", datapath: "auto",
 		cni: true, cniConfDir: "/host/etc/cni/net.d", cniBinDir: "/host/opt/cni/bin", cniSocket: "/run/meerkat/cni/agent.sock",
 		cniStateDir: "/var/lib/meerkat/cni", cniProgram: "/opt/meerkat/bin/meerkat-cni",
-		mtu: 1500, threads: 1, metricsAddress: "127.0.0.1:9964", healthAddress: "127.0.0.1:9965",
+		eventLogDir: v1alpha1.EventLogDir, captureDir: capture.AgentDir, outputsSecretDir: v1alpha1.EventOutputsSecretDir, mtu: 1500, threads: 1,
+		metricsAddress: "127.0.0.1:9964", healthAddress: "127.0.0.1:9965",
+		sidecarAddress: fmt.Sprintf(":%d", sidecar.Port), secureMetricsAddress: "0",
 	}
 }
 
@@ -52,6 +59,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 
 	f.StringVar(&o.stateDir, "state-dir", o.stateDir, "directory of what must survive a restart of the agent, and not of the machine")
 	f.StringVar(&o.engineDir, "engine-dir", o.engineDir, "directory shared with the engine's container; it is <state-dir>/engine")
+	f.StringVar(&o.signaturesDir, "signatures-dir", o.signaturesDir, "directory shared with the container of signature engines; left out, they are children of the agent")
 	f.BoolVar(&o.ownEngine, "own-engine", o.ownEngine, "run Suricata as a child of the agent, instead of in a container of its own")
 	f.StringVar(&o.switchDir, "switch-dir", o.switchDir, "directory of the sockets of Meerkat's own Open vSwitch")
 	f.StringVar(&o.nodeSwitchDir, "node-switch-dir", o.nodeSwitchDir, "directory of the sockets of the node's own Open vSwitch, which is used where it answers")
@@ -65,10 +73,17 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.cniStateDir, "cni-state-dir", o.cniStateDir, "directory of what the CNI plugin reads when the agent is away; it must survive a restart of the machine")
 	f.StringVar(&o.cniProgram, "cni-plugin", o.cniProgram, "the CNI plugin to install")
 
+	f.StringVar(&o.eventLogDir, "event-log-dir", o.eventLogDir, "directory of the outputs of the Engine that are files")
+	f.StringVar(&o.outputsSecretDir, "outputs-secret-dir", o.outputsSecretDir, "directory of the keys of the Secret "+v1alpha1.EventOutputsSecret+", a file each")
+	f.StringVar(&o.captureDir, "capture-dir", o.captureDir, "directory of the packets of inspections with capture")
 	f.IntVar(&o.mtu, "mtu", o.mtu, "largest MTU of the Pods' interfaces, in bytes")
 	f.IntVar(&o.threads, "threads", o.threads, "workers of the engine that inspect packets")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "address of /metrics, unprotected: use a loopback address; 0 turns it off")
+	f.StringVar(&o.secureMetricsAddress, "secure-metrics-bind-address", o.secureMetricsAddress,
+		`address of /metrics by HTTPS, for those whose token may "get" the path /metrics; 0 turns it off`)
 	f.StringVar(&o.healthAddress, "health-bind-address", o.healthAddress, "address of /healthz and /readyz; 0 turns them off")
+	f.StringVar(&o.sidecarAddress, "sidecar-bind-address", o.sidecarAddress,
+		"address where engines in Pods report, each with its Pod's token; Pods reach it at the node's address; 0 turns it off")
 }
 
 // config checks the options, and says everything that is wrong with them.
@@ -92,7 +107,7 @@ func (o *options) config(log logr.Logger) (agent.Config, error) {
 		return agent.Config{}, err
 	}
 	cfg := agent.Config{
-		Node: o.node, Version: version, REST: cluster, StateDir: o.stateDir, NetnsDir: o.netnsDir, MTU: o.mtu,
+		Node: o.node, Version: version, REST: cluster, StateDir: o.stateDir, SignatureLaunchers: o.signaturesDir, NetnsDir: o.netnsDir, MTU: o.mtu,
 		Engine: engine.Config{Threads: o.threads, LockDir: filepath.Join(o.stateDir, "lock")},
 		Switch: func(ctx context.Context) (*openflow.OVS, error) {
 			return locateSwitch(ctx, ovsdaemon.Place{OwnDir: o.switchDir, NodeDir: o.nodeSwitchDir, Datapath: datapath})
@@ -102,7 +117,9 @@ func (o *options) config(log logr.Logger) (agent.Config, error) {
 			Plugin: o.cniProgram, Namespace: o.namespace, Disabled: !o.cni,
 		},
 		LeaveWithoutEngine: o.kubeconfig == "",
-		MetricsAddress:     address(o.metricsAddress), HealthAddress: address(o.healthAddress), Verdicts: os.Stdout, Log: log,
+		MetricsAddress:     address(o.metricsAddress), HealthAddress: address(o.healthAddress), SidecarAddress: address(o.sidecarAddress),
+		SecureMetricsAddress: address(o.secureMetricsAddress), Verdicts: os.Stdout, Log: log,
+		EventLogDir: o.eventLogDir, CaptureDir: o.captureDir, Namespace: o.namespace, OutputsSecretDir: o.outputsSecretDir,
 	}
 	if !o.ownEngine {
 		cfg.Engine.Launcher = launcher.Socket(o.engineDir)

@@ -1,5 +1,6 @@
 // Command manager runs Meerkat's controllers: it resolves the peers of policies, sums up what nodes report into the policies' status,
-// runs the node agents that an Engine asks for, and checks policies as they are written.
+// makes, stores and rolls out the revisions of rule sets, runs the node agents that an Engine asks for, and checks policies and rule
+// sets as they are written.
 package main
 
 import (

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/meerkat-dev/meerkat/cmd/logging"
 	"github.com/meerkat-dev/meerkat/controllers/engine/render"
+	"github.com/meerkat-dev/meerkat/controllers/sidecar/inject"
 )
 
 // options are what the command line and the environment say.
@@ -29,6 +32,7 @@ type options struct {
 	webhook        bool
 	webhookPort    int
 	certProvided   bool
+	podSecurity    string
 	tlsMinVersion  string
 	http2          bool
 	logLevel       string
@@ -53,7 +57,7 @@ func defaultOptions() *options {
 		},
 		leaseDuration: 15 * time.Second, renewDeadline: 10 * time.Second, retryPeriod: 2 * time.Second,
 		metricsAddress: ":8443", healthAddress: ":8081", pprofAddress: "0",
-		webhook: true, webhookPort: 9443,
+		webhook: true, webhookPort: 9443, podSecurity: string(inject.Privileged),
 		tlsMinVersion: "1.3", logLevel: "info",
 		apiQPS: 200, apiBurst: 400, shutdownPeriod: 20 * time.Second,
 	}
@@ -79,6 +83,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "port of the webhook")
 	f.BoolVar(&o.certProvided, "webhook-certificate-provided", o.certProvided,
 		"take the webhook's certificate as it is in its Secret, where someone else writes it, such as cert-manager")
+	f.StringVar(&o.podSecurity, "pod-security-default", o.podSecurity,
+		"level of pod security that namespaces without a label enforce, as the API server is configured: privileged, baseline or restricted; sidecars are made to fit")
 	f.StringVar(&o.tlsMinVersion, "tls-min-version", o.tlsMinVersion, "oldest version of TLS that is spoken, 1.2 or 1.3")
 	f.BoolVar(&o.http2, "enable-http2", o.http2, "speak HTTP/2 too, for metrics and webhook")
 
@@ -101,7 +107,10 @@ func (o *options) check() error {
 	if _, err := tlsVersion(o.tlsMinVersion); err != nil {
 		all = append(all, err)
 	}
-	if _, err := logLevel(o.logLevel); err != nil {
+	if !slices.Contains([]inject.Level{inject.Privileged, inject.Baseline, inject.Restricted}, inject.Level(o.podSecurity)) {
+		all = append(all, fmt.Errorf("--pod-security-default is %q; write privileged, baseline or restricted", o.podSecurity))
+	}
+	if _, err := logging.Level(o.logLevel); err != nil {
 		all = append(all, err)
 	}
 	return errors.Join(all...)

@@ -8,9 +8,14 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/meerkat-dev/meerkat/cmd/logging"
 	"github.com/meerkat-dev/meerkat/controllers/addressslice"
 	"github.com/meerkat-dev/meerkat/controllers/engine"
 	"github.com/meerkat-dev/meerkat/controllers/l7policy"
+	"github.com/meerkat-dev/meerkat/controllers/ruleset"
+	"github.com/meerkat-dev/meerkat/controllers/sidecar"
+	"github.com/meerkat-dev/meerkat/controllers/sidecar/inject"
+	"github.com/meerkat-dev/meerkat/controllers/trafficinspection"
 	"github.com/meerkat-dev/meerkat/controllers/webhook"
 )
 
@@ -19,7 +24,7 @@ func serve(ctx context.Context, o *options) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	log, err := newLogger(o.logLevel)
+	log, err := logging.New(o.logLevel)
 	if err != nil {
 		return err
 	}
@@ -56,11 +61,21 @@ func setup(mgr ctrl.Manager, o *options) error {
 	if err := engine.Setup(mgr, engine.Options{Namespace: o.namespace, Images: o.images}); err != nil {
 		return fmt.Errorf("the controller of Engines cannot be set up: %w", err)
 	}
+	if err := ruleset.Setup(mgr, ruleset.Options{Namespace: o.namespace}); err != nil {
+		return fmt.Errorf("the controller of RuleSets cannot be set up: %w", err)
+	}
+	if err := trafficinspection.Setup(mgr, trafficinspection.Options{}); err != nil {
+		return fmt.Errorf("the controller of TrafficInspections cannot be set up: %w", err)
+	}
+	if err := sidecar.Setup(mgr); err != nil {
+		return fmt.Errorf("the controller of sidecars cannot be set up: %w", err)
+	}
 	if !o.webhook {
 		return nil
 	}
 	if err := webhook.Setup(mgr, webhook.Options{Namespace: o.namespace, Provided: o.certProvided}); err != nil {
 		return fmt.Errorf("the webhook cannot be set up: %w", err)
 	}
+	sidecar.SetupWebhook(mgr, o.images.Engine, inject.Level(o.podSecurity))
 	return nil
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes, the same for every command.
+// Exit codes, the same for every command but replay, whose 1 and 3 are its own: a gate must tell a difference from a failure.
 const (
 	exitOK          = 0
 	exitUnexpected  = 1
@@ -17,9 +17,9 @@ const (
 
 const exitCodes = `Exit codes:
   0    done; in a lab, every probe did what its scenario expects
-  1    a probe did something else than its scenario expects
+  1    a probe did something else than its scenario or trace says; of convert, something has no equal
   2    the command line or a file is wrong; nothing was changed
-  3    it could not be done on this machine (the message says what is missing)
+  3    it could not be done (the message says what is missing)
   130  interrupted; everything is cleaned up`
 
 // exitError ends the program with a code of its own. Its error may be nil: then all has been said already.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/kubeproxy"
 )
 
 // labFlags are those that every lab command has.
@@ -18,6 +19,7 @@ type labFlags struct {
 	name     string
 	stateDir string
 	datapath string
+	proxy    string
 	verbose  bool
 	allowed  bool
 }
@@ -46,9 +48,11 @@ newer. Several labs may run at once; they never meet.
 	c.PersistentFlags().StringVar(&f.stateDir, "state-dir", lab.DefaultStateDir, "directory for the labs' files")
 	c.PersistentFlags().StringVar(&f.datapath, "datapath", string(lab.UserspaceDatapath),
 		"of 'run' and 'up': Open vSwitch's datapath, 'userspace' or 'kernel' (needs the module openvswitch)")
+	c.PersistentFlags().StringVar(&f.proxy, "kube-proxy", "",
+		"of 'run' and 'up': have the real kube-proxy of $MEERKAT_KUBE_PROXY or $PATH resolve Services on the nodes, in mode 'nftables' or 'iptables'")
 	c.PersistentFlags().BoolVar(&f.allowed, "allowed", false, "of 'run' and 'up': make verdict events also of requests that are allowed")
 	c.PersistentFlags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the data plane does")
-	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f),
+	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f), newLabAlerts(f), newLabPcap(f), newLabTrace(f), newLabExplain(f),
 		newLabDown(f), newLabDaemon(f))
 	return c
 }
@@ -57,6 +61,9 @@ newer. Several labs may run at once; they never meet.
 func (f *labFlags) check() error {
 	if d := lab.Datapath(f.datapath); d != lab.UserspaceDatapath && d != lab.KernelDatapath {
 		return usageError(fmt.Errorf("--datapath %s: is none of %s, %s", d, lab.UserspaceDatapath, lab.KernelDatapath))
+	}
+	if m := kubeproxy.Mode(f.proxy); m != "" && m != kubeproxy.NFTables && m != kubeproxy.IPTables {
+		return usageError(fmt.Errorf("--kube-proxy %s: is none of %s, %s", m, kubeproxy.NFTables, kubeproxy.IPTables))
 	}
 	return nil
 }
@@ -80,7 +87,7 @@ func (f *labFlags) log() logr.Logger {
 
 // options are what `run` and `daemon` build a lab from.
 func (f *labFlags) options(name string) lab.Options {
-	return lab.Options{Name: name, Datapath: lab.Datapath(f.datapath), StateDir: f.stateDir, Log: f.log(), ReportAllowed: f.allowed}
+	return lab.Options{Name: name, Datapath: lab.Datapath(f.datapath), KubeProxy: kubeproxy.Mode(f.proxy), StateDir: f.stateDir, Log: f.log(), ReportAllowed: f.allowed}
 }
 
 // needRoot says why a lab cannot be made by an ordinary user.

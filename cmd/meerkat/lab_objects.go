@@ -61,7 +61,7 @@ func newLabStatus(f *labFlags) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Print a running lab's nodes, Pods, Services, and policies with their conditions",
+		Short: "Print a running lab's nodes, Pods, Services, policies with their conditions, and inspections",
 		Example: `  meerkat lab status
   meerkat lab status -o json | jq '.policies[].status.conditions'`,
 		Args: usageArgs(cobra.NoArgs),
@@ -120,16 +120,29 @@ func labExec(ctx context.Context, f *labFlags, pod string, command []string) err
 }
 
 func newLabVerdicts(f *labFlags) *cobra.Command {
-	var follow bool
-	c := &cobra.Command{
+	return eventsCommand(f, &cobra.Command{
 		Use:   "verdicts",
 		Short: "Print a running lab's verdict events, one JSON object a line",
 		Example: `  meerkat lab verdicts
   meerkat lab verdicts --follow | jq -r '.why[]?'`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return tail(c.Context(), lab.VerdictsFile(f.stateDir, f.nameOr(defaultName)), follow)
-		},
+	}, lab.VerdictsFile)
+}
+
+func newLabAlerts(f *labFlags) *cobra.Command {
+	return eventsCommand(f, &cobra.Command{
+		Use:   "alerts",
+		Short: "Print the alert events of a running lab's inspections, one JSON object a line",
+		Example: `  meerkat lab alerts
+  meerkat lab alerts --follow | jq -r '[.action, .signature.message, .source.name, .destination.name] | @tsv'`,
+	}, lab.AlertsFile)
+}
+
+// eventsCommand prints one of the files that a running lab writes its events to.
+func eventsCommand(f *labFlags, c *cobra.Command, file func(stateDir, name string) string) *cobra.Command {
+	var follow bool
+	c.Args = usageArgs(cobra.NoArgs)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return tail(c.Context(), file(f.stateDir, f.nameOr(defaultName)), follow)
 	}
 	c.Flags().BoolVar(&follow, "follow", false, "go on with those to come, until interrupted")
 	return c

@@ -37,6 +37,7 @@ func writeStatus(w io.Writer, s lab.Status) error {
 	for i := range s.Policies {
 		writePolicy(t, &s.Policies[i])
 	}
+	writeInspections(t, &s)
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -50,11 +51,37 @@ func writePolicy(w io.Writer, p *v1alpha1.L7Policy) {
 	}
 	last := "-"
 	if p.Status.LastDenied != nil {
-		last = time.Since(p.Status.LastDenied.Time).Round(time.Second).String() + " ago"
+		last = ago(p.Status.LastDenied.Time)
 	}
 	fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%d\t%d\t%s\n",
 		p.Namespace, p.Name, p.Spec.Mode, p.Spec.Scope, ready, p.Status.Denied, p.Status.Audited, last)
 }
+
+// writeInspections prints the inspections and, apart, their engines, which several of them may share.
+func writeInspections(w io.Writer, s *lab.Status) {
+	if len(s.Inspections) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nINSPECTION\tMODE\tRULE SETS\tPODS\tALERTS\tDROPPED\tLAST ALERT\tSTATE")
+	for i := range s.Inspections {
+		in := &s.Inspections[i]
+		last := "-"
+		if !in.LastAlert.IsZero() {
+			last = ago(in.LastAlert)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n",
+			in.Name, in.Mode, strings.Join(in.RuleSets, ","), in.Pods, in.Alerts, in.Dropped, last, in.State)
+	}
+	fmt.Fprintln(w, "\nSIGNATURE ENGINE\tNODE\tMODE\tSIGNATURES\tRESTARTS\tNOT COPIED\tNOT READ\tALERTS LOST")
+	for i := range s.Nodes {
+		for _, e := range s.Nodes[i].Signatures {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", dash(strings.Join(e.Inspections, ",")), s.Nodes[i].Name, e.Mode,
+				e.Rules, e.Restarts, e.CopiesDropped, e.RingDropped, e.AlertsLost)
+		}
+	}
+}
+
+func ago(t time.Time) string { return time.Since(t).Round(time.Second).String() + " ago" }
 
 func writeConditions(w io.Writer, policies []v1alpha1.L7Policy) error {
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)

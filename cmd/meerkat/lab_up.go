@@ -68,7 +68,8 @@ func labUp(ctx context.Context, f *labFlags, nodes int, objects *manifests.Objec
 		daemon.end()
 		return err
 	}
-	say(fmt.Sprintf("applying %d Pods, %d Services, %d policies", len(objects.Pods), len(objects.Services), len(objects.L7Policies)))
+	say(fmt.Sprintf("applying %d Pods, %d Services, %d policies, %d inspections",
+		len(objects.Pods), len(objects.Services), len(objects.L7Policies), len(objects.TrafficInspections)))
 	status, err := client.Apply(ctx, objects)
 	if err != nil {
 		daemon.end()
@@ -98,7 +99,7 @@ func startDaemon(f *labFlags, name string, nodes int) (*daemon, error) {
 		return nil, err
 	}
 	defer log.Close() //nolint:errcheck // the child has it
-	args := []string{"lab", "daemon", "--name", name, "--state-dir", f.stateDir, "--nodes", strconv.Itoa(nodes), "--datapath", f.datapath}
+	args := []string{"lab", "daemon", "--name", name, "--state-dir", f.stateDir, "--nodes", strconv.Itoa(nodes), "--datapath", f.datapath, "--kube-proxy", f.proxy}
 	if f.allowed {
 		args = append(args, "--allowed")
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -18,10 +19,14 @@ func main() {
 }
 
 func run() int {
-	// The first Ctrl-C cancels the context, and everything is taken down in order; the second ends the process at once.
+	// The first Ctrl-C cancels the context, and everything is taken down in order; a second one, later, ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	go func() { <-ctx.Done(); stop() }()
+	go func() {
+		<-ctx.Done()
+		time.Sleep(sameSignal)
+		stop()
+	}()
 
 	root := newRoot()
 	asPlugin(root, os.Args[0])
@@ -43,12 +48,18 @@ func run() int {
 	return exitUnable
 }
 
+// sameSignal is how soon after a signal another one is still the same: what runs this program, as timeout(1) does, passes on the Ctrl-C
+// that the terminal has sent to both of them.
+const sameSignal = time.Second
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "meerkat",
 		Short: "Test and explain Layer-7 policies on real traffic, without a cluster",
 		Long: `meerkat reads Kubernetes YAML with L7Policy objects. It shows the Suricata rules and Open vSwitch flows that they become
-(render), and runs them on real traffic in a lab of network namespaces on this machine (lab).
+(render), turns policies of Cilium and Antrea into them (convert), tells who may send what (who-can), judges captured packets by
+them or by signatures (replay), and runs them on real traffic in a lab of network namespaces on this machine (lab). Of a cluster's
+inspections it writes the packets of connections that raised alerts (pcap), and of a request it tells where it goes and why (trace), and of a policy what it has become (explain).
 
 ` + exitCodes,
 		Args:          usageArgs(cobra.NoArgs),
@@ -59,6 +70,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(newRender(), newLab(), newVersion())
+	root.AddCommand(newRender(), newConvert(), newWhoCan(), newReplay(), newLab(), newPcap(), newTrace(), newObserve(), newClusterExplain(), newVersion())
 	return root
 }

@@ -8,6 +8,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
+
+	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/clientip"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovsdaemon"
 )
 
@@ -30,6 +34,7 @@ func (t *tender) run(ctx context.Context) error {
 	if t.place.OwnDir == t.place.NodeDir {
 		return errors.New("--dir and --node-dir are the same: the node's own Open vSwitch must be told from ours")
 	}
+	go t.resolver().Run(ctx)
 	for ctx.Err() == nil {
 		if at, ok := t.nodesOwn(ctx); ok {
 			t.idle(ctx, at)
@@ -41,6 +46,12 @@ func (t *tender) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// resolver finds the clients behind the node's own addresses, beside the agent: while that one restarts, and with it whoever else could
+// tell the kubelet from such a client, the kubelet's probes must go on.
+func (t *tender) resolver() *clientip.Resolver {
+	return &clientip.Resolver{Netns: t.netns, Interface: attach.Agent, Log: logr.FromSlogHandler(t.log.Handler())}
 }
 
 // nodesOwn tells whether the node's own switch answers.

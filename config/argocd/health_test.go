@@ -135,8 +135,15 @@ func stored(t *testing.T, s state) *unstructured.Unstructured {
 		object.Object["spec"] = map[string]any{
 			"podSelector": map[string]any{}, "ingress": []any{map[string]any{"ports": []any{map[string]any{"port": "http"}}}},
 		}
+	case "RuleSet", "ClusterRuleSet":
+		object.Object["spec"] = map[string]any{"sources": []any{map[string]any{"name": "local", "inline": "# none"}}}
+	case "TrafficInspection":
+		object.Object["spec"] = map[string]any{"podSelector": map[string]any{}, "ruleSets": []any{map[string]any{"name": "local"}}}
 	case "Engine":
 		object.SetName(v1alpha1.EngineName)
+	}
+	if slices.Contains([]string{"RuleSet", "TrafficInspection"}, s.Kind) {
+		object.SetNamespace("default")
 	}
 	if s.Deleting {
 		object.SetFinalizers([]string{group + "/test"})
@@ -166,16 +173,27 @@ func stored(t *testing.T, s state) *unstructured.Unstructured {
 		must(t, cluster.Client.Status().Update(ctx, object))
 	}
 	if s.Observed == "before" {
-		must(t, unstructured.SetNestedField(object.Object, map[string]any{"podSelector": map[string]any{}, "egress": []any{map[string]any{}}}, "spec"))
-		if s.Kind == "Engine" {
-			must(t, unstructured.SetNestedField(object.Object, map[string]any{"mtu": int64(1400)}, "spec"))
-		}
+		must(t, unstructured.SetNestedField(object.Object, changedSpec(s.Kind), "spec"))
 		must(t, cluster.Client.Update(ctx, object))
 	}
 	if s.Deleting {
 		must(t, cluster.Client.Delete(ctx, object))
 	}
 	return read(t, object, nil)
+}
+
+// changedSpec is another one than stored gives.
+func changedSpec(kind string) map[string]any {
+	switch kind {
+	case "Engine":
+		return map[string]any{"mtu": int64(1400)}
+	case "RuleSet", "ClusterRuleSet":
+		return map[string]any{"sources": []any{map[string]any{"name": "other", "inline": "# none"}}}
+	case "TrafficInspection":
+		return map[string]any{"podSelector": map[string]any{}, "ruleSets": []any{map[string]any{"name": "other"}}}
+	default:
+		return map[string]any{"podSelector": map[string]any{}, "egress": []any{map[string]any{}}}
+	}
 }
 
 // read gets an object as it is stored.

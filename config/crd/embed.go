@@ -8,5 +8,10 @@ import "embed"
 //go:embed bases/*.yaml
 var Bases embed.FS
 
-// L7Policy is the path in Bases of the definition of L7Policy.
-const L7Policy = "bases/inspection.meerkat.dev_l7policies.yaml"
+// Paths in Bases of the definitions, by kind.
+const (
+	L7Policy          = "bases/inspection.meerkat.dev_l7policies.yaml"
+	RuleSet           = "bases/inspection.meerkat.dev_rulesets.yaml"
+	ClusterRuleSet    = "bases/inspection.meerkat.dev_clusterrulesets.yaml"
+	TrafficInspection = "bases/inspection.meerkat.dev_trafficinspections.yaml"
+)

@@ -165,6 +165,30 @@ func TestSlicesFollowPods(t *testing.T) {
 	g.Eventually(sliced(key)).Should(BeEmpty())
 }
 
+// TestInspectionsNeedEveryPod: while there is an inspection, nodes are told of every Pod, also where a policy of the same name needs none.
+func TestInspectionsNeedEveryPod(t *testing.T) {
+	g := NewWithT(t)
+	g.SetDefaultEventuallyTimeout(10 * time.Second)
+	startManager(t, addressslice.Options{Grace: time.Millisecond})
+	withEngine(t)
+	shop, other := cluster.Namespace(t, "shop", nil), cluster.Namespace(t, "other", nil)
+	a, b := newClient(shop, "a"), newClient(other, "b")
+	create(t, a, b)
+	run(t, a, "10.0.0.1")
+	run(t, b, "10.0.0.2")
+	inspection := &v1alpha1.TrafficInspection{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "web"}, Spec: v1alpha1.TrafficInspectionSpec{
+		RuleSets: []v1alpha1.RuleSetReference{{Name: "local"}},
+	}}
+	policy := policyFor(shop, "web", "client")
+	create(t, inspection, policy)
+	key := plan.InspectionSelectors()[0].Key
+	g.Eventually(sliced(key)).Should(ConsistOf(And(ContainSubstring("a 10.0.0.1"), ContainSubstring("b 10.0.0.2"))))
+	g.Expect(cluster.Client.Delete(t.Context(), policy)).To(Succeed())
+	g.Consistently(sliced(key), "1s").Should(HaveLen(1))
+	g.Expect(cluster.Client.Delete(t.Context(), inspection)).To(Succeed())
+	g.Eventually(sliced(key)).Should(BeEmpty())
+}
+
 func TestSlicesFollowNamespaces(t *testing.T) {
 	g := NewWithT(t)
 	g.SetDefaultEventuallyTimeout(10 * time.Second)

@@ -25,8 +25,8 @@ type board struct {
 	byNamespace map[string]map[string]*boardPod
 	selectors   map[string]*selector
 	filed       files
-	// users are the keys of the selectors of each policy.
-	users map[types.NamespacedName][]string
+	// users are the keys of the selectors of each policy and inspection.
+	users map[user][]string
 	// phase tells whether slices are wanted.
 	phase enginePhase
 }
@@ -39,6 +39,12 @@ const (
 	engineLeaving                    // slices are left alone
 	enginePresent                    // slices are kept
 )
+
+// user is a policy or an inspection.
+type user struct {
+	inspection bool
+	name       types.NamespacedName
+}
 
 type boardPod struct {
 	labels labels.Set
@@ -54,7 +60,7 @@ type selector struct {
 	spec       v1alpha1.PeerSelector
 	namespaces labels.Selector // nil: only spec.Namespace
 	pods       labels.Selector
-	// users counts the policies that have it; since is when the last one went.
+	// users counts the policies and inspections that have it; since is when the last one went.
 	users int
 	since time.Time
 	// members are the Pods that it selects.
@@ -71,7 +77,7 @@ func newBoard() *board {
 		byNamespace: map[string]map[string]*boardPod{},
 		selectors:   map[string]*selector{},
 		filed:       files{},
-		users:       map[types.NamespacedName][]string{},
+		users:       map[user][]string{},
 	}
 }
 
@@ -185,8 +191,15 @@ func (s *selector) selects(namespace string, of, pod labels.Set) bool {
 
 // setPolicy takes in a policy that is new or has changed.
 func (b *board) setPolicy(policy *v1alpha1.L7Policy, now time.Time) []string {
-	name := types.NamespacedName{Namespace: policy.Namespace, Name: policy.Name}
-	wanted := plan.PeerSelectors(policy)
+	return b.setUser(user{name: types.NamespacedName{Namespace: policy.Namespace, Name: policy.Name}}, plan.PeerSelectors(policy), now)
+}
+
+// setInspection takes in an inspection that is new or has changed.
+func (b *board) setInspection(o *v1alpha1.TrafficInspection, now time.Time) []string {
+	return b.setUser(user{true, types.NamespacedName{Namespace: o.Namespace, Name: o.Name}}, plan.InspectionSelectors(), now)
+}
+
+func (b *board) setUser(name user, wanted []plan.KeyedSelector, now time.Time) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var touched []string
@@ -209,8 +222,8 @@ func (b *board) setPolicy(policy *v1alpha1.L7Policy, now time.Time) []string {
 	return b.touch(touched, now)
 }
 
-// removePolicy forgets a policy.
-func (b *board) removePolicy(name types.NamespacedName, now time.Time) []string {
+// removeUser forgets a policy or an inspection.
+func (b *board) removeUser(name user, now time.Time) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	touched := b.release(b.users[name], now)

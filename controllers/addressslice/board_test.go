@@ -105,7 +105,7 @@ func happen(t *rapid.T, w *world, b *board) []string {
 		p := drawPolicy(t)
 		name := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 		delete(w.policies, name)
-		return b.removePolicy(name, now)
+		return b.removeUser(user{name: name}, now)
 	case 4:
 		p := drawPod(t)
 		name := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}

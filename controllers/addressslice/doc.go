@@ -1,5 +1,6 @@
 // Package addressslice keeps AddressSlices: for each distinct peer selector of any policy, which Pods it selects, with their
-// addresses. Node agents watch these instead of all Pods of the cluster.
+// addresses. Node agents watch these instead of all Pods of the cluster. While there is a TrafficInspection, every Pod is selected:
+// alerts name whoever is at the other end.
 //
 // A change of a Pod touches the selectors that it is in, or comes to be in, and no others: board.go files selectors by the labels
 // that they ask for. What is touched waits a moment for further changes and is then written: placement.go decides which Pod

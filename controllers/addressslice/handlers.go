@@ -50,7 +50,15 @@ func (r *reconciler) onPolicies() handlers {
 	return handle(r,
 		func(p *v1alpha1.L7Policy) []string { return r.board.setPolicy(p, r.now()) },
 		func(p *v1alpha1.L7Policy) []string {
-			return r.board.removePolicy(types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, r.now())
+			return r.board.removeUser(user{name: types.NamespacedName{Namespace: p.Namespace, Name: p.Name}}, r.now())
+		})
+}
+
+func (r *reconciler) onInspections() handlers {
+	return handle(r,
+		func(o *v1alpha1.TrafficInspection) []string { return r.board.setInspection(o, r.now()) },
+		func(o *v1alpha1.TrafficInspection) []string {
+			return r.board.removeUser(user{true, types.NamespacedName{Namespace: o.Namespace, Name: o.Name}}, r.now())
 		})
 }
 

@@ -45,6 +45,7 @@ func (o Options) withDefaults() Options {
 //
 // +kubebuilder:rbac:groups="",resources=pods;namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=inspection.meerkat.dev,resources=l7policies;engines,verbs=get;list;watch
+// +kubebuilder:rbac:groups=inspection.meerkat.dev,resources=trafficinspections,verbs=list;watch
 // +kubebuilder:rbac:groups=inspection.meerkat.dev,resources=addressslices,verbs=get;list;watch;create;update;delete
 func Setup(mgr ctrl.Manager, o Options) error {
 	o = o.withDefaults()
@@ -58,6 +59,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		Watches(&corev1.Namespace{}, r.onNamespaces()).
 		Watches(&corev1.Pod{}, r.onPods()).
 		Watches(&v1alpha1.L7Policy{}, r.onPolicies()).
+		Watches(&v1alpha1.TrafficInspection{}, r.onInspections()).
 		Watches(&v1alpha1.AddressSlice{}, r.onSlices()).
 		Watches(&v1alpha1.Engine{}, r.onEngines()).
 		WithOptions(controller.TypedOptions[string]{

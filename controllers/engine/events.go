@@ -19,7 +19,8 @@ func (r *reconciler) tellTransitions(engine *v1alpha1.Engine, before, after []me
 			continue
 		}
 		kind := corev1.EventTypeNormal
-		if c.Type == v1alpha1.ConditionStalled && c.Status == metav1.ConditionTrue || c.Reason == reasonFailing || c.Reason == reasonNoNodes {
+		if c.Type == v1alpha1.ConditionStalled && c.Status == metav1.ConditionTrue || c.Reason == reasonFailing || c.Reason == reasonNoNodes ||
+			c.Reason == reasonNotDelivered {
 			kind = corev1.EventTypeWarning
 		}
 		r.tell(engine, kind, c.Reason, "Observe", c.Message)
@@ -31,6 +32,8 @@ func worthTelling(c metav1.Condition) bool {
 	switch c.Type {
 	case v1alpha1.ConditionStalled:
 		return c.Status == metav1.ConditionTrue
+	case v1alpha1.ConditionEventsDelivered:
+		return c.Status == metav1.ConditionFalse
 	case v1alpha1.ConditionReady:
 		return c.Reason != reasonStarting
 	}

@@ -23,6 +23,7 @@ type seen struct {
 	node, openvswitch *appsv1.DaemonSet // nil when there is none
 	ready             []string          // names of nodes that report that they inspect
 	failing           []string          // names of nodes with an agent that do not, in order
+	undelivered       []undelivered     // nodes whose outputs do not take all events, in order
 	refused           error             // why a DaemonSet could not be written, when only a person can help
 }
 
@@ -55,6 +56,7 @@ func (r *reconciler) look(ctx context.Context) (seen, error) {
 		} else {
 			s.failing = append(s.failing, name)
 		}
+		s.look(name, reports[name])
 	}
 	return s, nil
 }

@@ -109,7 +109,8 @@ func conditionsChanged() predicate.Predicate {
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok1 := e.ObjectOld.(*v1alpha1.NodeInspection)
 			after, ok2 := e.ObjectNew.(*v1alpha1.NodeInspection)
-			return !ok1 || !ok2 || isReady(before) != isReady(after) || isDetached(before) != isDetached(after)
+			return !ok1 || !ok2 || isReady(before) != isReady(after) || isDetached(before) != isDetached(after) ||
+				delivery(before) != delivery(after)
 		},
 	}
 }

@@ -42,6 +42,7 @@ func summarize(engine *v1alpha1.Engine, s seen) v1alpha1.EngineStatus {
 		c.ObservedGeneration = engine.Generation
 		meta.SetStatusCondition(&status.Conditions, c)
 	}
+	setDelivery(&status.Conditions, engine, s)
 	return status
 }
 

@@ -7,8 +7,8 @@
 //
 // # What the conditions say
 //
-// Accepted, ResolvedRefs and Shadowed are package plan's. Programmed is true when every node with selected Pods reports that it does
-// what the present generation says, or when no Pod is selected; nodes that are down themselves are not waited for. A node that
+// Accepted, ResolvedRefs, Shadowed and ClientsHidden are package plan's. Programmed is true when every node with selected Pods reports
+// that it does what the present generation says, or when no Pod is selected; nodes that are down themselves are not waited for. A node that
 // selected Pods have only just come to is given ten seconds before it counts. Degraded is true when a node reports trouble, or does
 // not report. Ready is true when nothing is pending and every such node enforces the policy at this moment; references that cannot
 // be resolved do not make it false, since what is enforced then is what the policy says. Stalled is there, and true, only when

@@ -98,7 +98,7 @@ func sameRest(a, b *v1alpha1.L7PolicyStatus) bool {
 
 // byType sorts the conditions that are written here; what others add is not looked at.
 func byType(all []metav1.Condition) []metav1.Condition {
-	own := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, plan.ConditionShadowed, v1alpha1.ConditionProgrammed,
+	own := []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, plan.ConditionShadowed, plan.ConditionClientsHidden, v1alpha1.ConditionProgrammed,
 		v1alpha1.ConditionDegraded, v1alpha1.ConditionReady, v1alpha1.ConditionStalled}
 	kept := slices.DeleteFunc(slices.Clone(all), func(c metav1.Condition) bool { return !slices.Contains(own, c.Type) })
 	slices.SortFunc(kept, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/controllers/fleet"
 )
 
 // tally keeps a policy's counts. They never fall: see the package's comment.
@@ -37,7 +38,7 @@ func (t *tally) see(node string, p *v1alpha1.NodePolicy) bool {
 		return false
 	}
 	was := t.seen[node]
-	denied, audited := increase(was.denied, p.Denied), increase(was.audited, p.Audited)
+	denied, audited := fleet.Increase(was.denied, p.Denied), fleet.Increase(was.audited, p.Audited)
 	if now := (seen{p.Denied, p.Audited}); now != was {
 		t.seen[node] = now
 	}
@@ -47,12 +48,4 @@ func (t *tally) see(node string, p *v1alpha1.NodePolicy) bool {
 		t.last = p.LastDenied.Truncate(time.Second)
 	}
 	return denied+audited > 0
-}
-
-// increase is how much a count has grown. One that is less than before has begun anew.
-func increase(before, now int64) int64 {
-	if now < before {
-		return now
-	}
-	return now - before
 }

@@ -41,14 +41,15 @@ const (
 type Certificates struct {
 	options Options
 	reader  client.Reader
+	pods    client.Reader // of the configuration of the webhook of Pods
 	writer  client.Writer
 	maker   *rotator.CertRotator
 	serving atomic.Pointer[tls.Certificate]
 }
 
-func newCertificates(o Options, reader client.Reader, writer client.Writer) *Certificates {
+func newCertificates(o Options, reader, pods client.Reader, writer client.Writer) *Certificates {
 	return &Certificates{
-		options: o, reader: reader, writer: writer,
+		options: o, reader: reader, pods: pods, writer: writer,
 		maker: &rotator.CertRotator{
 			CAName: "meerkat-webhook-ca", CAOrganization: "meerkat", DNSName: o.dnsNames()[0], ExtraDNSNames: o.dnsNames()[1:],
 			ExtKeyUsages: &[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -133,26 +134,30 @@ func (c *Certificates) renew(ctx context.Context, secret *corev1.Secret) (made b
 // inject writes the CA's certificate into the webhooks' configurations.
 func (c *Certificates) inject(ctx context.Context, ca []byte) error {
 	var validating admissionregistrationv1.ValidatingWebhookConfiguration
-	var mutating admissionregistrationv1.MutatingWebhookConfiguration
+	var mutating, pods admissionregistrationv1.MutatingWebhookConfiguration
+	of := func(configuration *admissionregistrationv1.MutatingWebhookConfiguration) func() []*[]byte {
+		return func() (bundles []*[]byte) {
+			for i := range configuration.Webhooks {
+				bundles = append(bundles, &configuration.Webhooks[i].ClientConfig.CABundle)
+			}
+			return bundles
+		}
+	}
 	return errors.Join(
-		c.injectInto(ctx, ca, ConfigurationName, &validating, func() (bundles []*[]byte) {
+		c.injectInto(ctx, c.reader, ca, ConfigurationName, &validating, func() (bundles []*[]byte) {
 			for i := range validating.Webhooks {
 				bundles = append(bundles, &validating.Webhooks[i].ClientConfig.CABundle)
 			}
 			return bundles
 		}),
-		c.injectInto(ctx, ca, EarlyName, &mutating, func() (bundles []*[]byte) {
-			for i := range mutating.Webhooks {
-				bundles = append(bundles, &mutating.Webhooks[i].ClientConfig.CABundle)
-			}
-			return bundles
-		}),
+		c.injectInto(ctx, c.reader, ca, EarlyName, &mutating, of(&mutating)),
+		c.injectInto(ctx, c.pods, ca, PodsName, &pods, of(&pods)),
 	)
 }
 
 // injectInto reads a configuration into the object, and writes it back when one of its bundles is another.
-func (c *Certificates) injectInto(ctx context.Context, ca []byte, name string, object client.Object, bundles func() []*[]byte) error {
-	if err := c.reader.Get(ctx, client.ObjectKey{Name: name}, object); err != nil {
+func (c *Certificates) injectInto(ctx context.Context, reader client.Reader, ca []byte, name string, object client.Object, bundles func() []*[]byte) error {
+	if err := reader.Get(ctx, client.ObjectKey{Name: name}, object); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	current := true

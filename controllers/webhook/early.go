@@ -16,42 +16,42 @@ import (
 )
 
 // earlyPath is where the API server asks before it looks at the schema.
-const earlyPath = "/check-inspection-meerkat-dev-v1alpha1-l7policy"
+const earlyPath = "/check-inspection-meerkat-dev-v1alpha1"
 
-// early tells everything that is wrong with a policy by itself, in one answer, before the API server holds it to the schema:
+// early tells everything that is wrong with an object by itself, in one answer, before the API server holds it to the schema:
 // a validating webhook is asked only about what the schema accepts, and the schema's own words are regular expressions. The API
 // server asks it among mutating webhooks, which come first, but it never changes anything, and what it lets pass is judged by the
 // schema and by Validator all the same.
 type early struct{}
 
-// Handle refuses a policy with faults, or lets it pass unchanged.
+// Handle refuses an object with faults, or lets it pass unchanged.
 func (early) Handle(ctx context.Context, request admission.Request) admission.Response {
 	if leavesSpec(request) {
 		return admission.Allowed("")
 	}
-	_, err := manifests.Read("policy", bytes.NewReader(request.Object.Raw))
+	_, err := manifests.Read("object", bytes.NewReader(request.Object.Raw))
 	if faults, ok := errors.AsType[manifests.Faults](err); ok {
-		return denied(request.Name, faults)
+		return denied(request.Kind.Kind, request.Name, faults)
 	}
 	if err != nil { // not about the policy
-		logf.FromContext(ctx).Error(err, "Cannot check a policy early")
+		logf.FromContext(ctx).Error(err, "Cannot check an object early")
 	}
 	return admission.Allowed("")
 }
 
-func denied(policy string, faults []manifests.Fault) admission.Response {
-	status := refusal(policy, faults).Status()
+func denied(kind, name string, faults []manifests.Fault) admission.Response {
+	status := refusal(kind, name, faults).Status()
 	return admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Allowed: false, Result: &status}}
 }
 
-// leavesSpec says whether the request leaves the policy's spec as it is stored, or is about a policy that is being deleted.
+// leavesSpec says whether the request leaves the object's spec as it is stored, or is about an object that is being deleted.
 func leavesSpec(request admission.Request) bool {
-	var policy, stored struct {
+	var object, stored struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 		Spec     any               `json:"spec"`
 	}
-	if json.Unmarshal(request.Object.Raw, &policy) != nil || json.Unmarshal(request.OldObject.Raw, &stored) != nil {
+	if json.Unmarshal(request.Object.Raw, &object) != nil || json.Unmarshal(request.OldObject.Raw, &stored) != nil {
 		return false
 	}
-	return policy.Metadata.DeletionTimestamp != nil || reflect.DeepEqual(policy.Spec, stored.Spec)
+	return object.Metadata.DeletionTimestamp != nil || reflect.DeepEqual(object.Spec, stored.Spec)
 }

@@ -74,7 +74,8 @@ func ownWarnings(f *plan.PolicyFindings) []string {
 	for _, c := range f.Conditions {
 		switch {
 		case c.Type == v1alpha1.ConditionResolvedRefs && c.Status == metav1.ConditionFalse,
-			c.Type == plan.ConditionShadowed && c.Status == metav1.ConditionTrue:
+			c.Type == plan.ConditionShadowed && c.Status == metav1.ConditionTrue,
+			c.Type == plan.ConditionClientsHidden && c.Status == metav1.ConditionTrue:
 			warnings = append(warnings, c.Message)
 		}
 	}

@@ -36,14 +36,19 @@ func TestWhatKubectlPrints(t *testing.T) {
 		{"two", []string{"apply"}},
 		{"warnings", []string{"apply"}},
 		{"faults.update", []string{"apply"}}, // storefront exists by now
+		{"ruleset", []string{"apply"}},
+		{"clusterruleset", []string{"apply"}},
+		{"inspection", []string{"apply"}},
+		{"inspection-copy", []string{"apply"}},
+		{"inspection-warnings", []string{"apply"}},
 	} {
 		t.Run(test.file, func(t *testing.T) { compare(t, test.file, test.how) })
 	}
 	// What is told when nobody answers early: first what the schema refuses, and then, by the validating webhook, the rest.
-	asking := rules(t)
+	asking := earlyRules(t)
 	askEarly(t, nil)
 	defer askEarly(t, asking)
-	for _, file := range []string{"both.late", "regex.late", "budget.late", "schema.late"} {
+	for _, file := range []string{"both.late", "regex.late", "budget.late", "schema.late", "ruleset.late", "clusterruleset.late", "inspection.late"} {
 		t.Run(file, func(t *testing.T) { compare(t, file, []string{"apply"}) })
 	}
 }

@@ -110,7 +110,9 @@ func pointTo(ctx context.Context, r *replica) error {
 			if err := cluster.Client.Get(ctx, client.ObjectKey{Name: webhook.ConfigurationName}, &validating); err != nil {
 				return err
 			}
-			at(&validating.Webhooks[0].ClientConfig)
+			for i := range validating.Webhooks {
+				at(&validating.Webhooks[i].ClientConfig)
+			}
 			return cluster.Client.Update(ctx, &validating)
 		}),
 		retry.RetryOnConflict(retry.DefaultBackoff, func() error {
@@ -127,9 +129,9 @@ func mayRead(ctx context.Context) error {
 	role := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "reads-what-policies-refer-to"},
 		Rules: []rbacv1.PolicyRule{
-			{APIGroups: []string{""}, Resources: []string{"namespaces", "pods", "services"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{""}, Resources: []string{"namespaces", "nodes", "pods", "services"}, Verbs: []string{"get", "list", "watch"}},
 			{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: []string{"inspection.meerkat.dev"}, Resources: []string{"l7policies"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{"inspection.meerkat.dev"}, Resources: []string{"l7policies", "rulesets", "clusterrulesets"}, Verbs: []string{"get", "list", "watch"}},
 		},
 	}
 	return errors.Join(cluster.Client.Create(ctx, role), cluster.Client.Create(ctx, &rbacv1.ClusterRoleBinding{

@@ -14,10 +14,10 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
 )
 
-// refusal is the answer to a policy with faults. Clients that know its causes, as kubectl does, print each on a line of its own;
+// refusal is the answer to an object with faults. Clients that know its causes, as kubectl does, print each on a line of its own;
 // the message has them on lines of their own too, for clients that print only that.
-func refusal(policy string, faults []manifests.Fault) *apierrors.StatusError {
-	policy = cmp.Or(policy, "without a name")
+func refusal(kind, name string, faults []manifests.Fault) *apierrors.StatusError {
+	name = cmp.Or(name, "without a name")
 	causes := make([]metav1.StatusCause, 0, len(faults))
 	lines := make([]string, 0, len(faults))
 	for _, f := range faults {
@@ -33,8 +33,8 @@ func refusal(policy string, faults []manifests.Fault) *apierrors.StatusError {
 		Status:  metav1.StatusFailure,
 		Code:    http.StatusUnprocessableEntity,
 		Reason:  metav1.StatusReasonInvalid,
-		Message: fmt.Sprintf("L7Policy %q is invalid:\n%s", policy, strings.Join(lines, "\n")),
-		Details: &metav1.StatusDetails{Group: v1alpha1.GroupVersion.Group, Kind: "L7Policy", Name: policy, Causes: causes},
+		Message: fmt.Sprintf("%s %q is invalid:\n%s", kind, name, strings.Join(lines, "\n")),
+		Details: &metav1.StatusDetails{Group: v1alpha1.GroupVersion.Group, Kind: kind, Name: name, Causes: causes},
 	}}
 }
 

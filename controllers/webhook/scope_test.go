@@ -23,12 +23,12 @@ func TestOldFaultsHoldNothingUp(t *testing.T) {
 	if err := cluster.Client.Create(ctx, wrong); !apierrors.IsInvalid(err) {
 		t.Fatalf("the policy should be refused as invalid, but: %v", err)
 	}
-	asking := rules(t)
-	ask(t, []admissionregistrationv1.RuleWithOperations{}, isNil)
+	asking, askingEarly := rules(t), earlyRules(t)
+	ask(t, nil, nil, isNil)
 	if err := cluster.Client.Create(ctx, wrong); err != nil {
 		t.Fatal(err)
 	}
-	ask(t, asking, apierrors.IsInvalid)
+	ask(t, asking, askingEarly, apierrors.IsInvalid)
 
 	key := client.ObjectKeyFromObject(wrong)
 	for _, step := range []struct {
@@ -102,27 +102,39 @@ func TestDeadWebhookHoldsUpPoliciesAlone(t *testing.T) {
 	}
 }
 
-// TestManifestsAskAboutPoliciesAlone reads what would be installed: no other kind, no subresource, no deletion.
-func TestManifestsAskAboutPoliciesAlone(t *testing.T) {
+// TestManifestsAskAboutOurKindsAlone reads what would be installed: four kinds, no subresource, no deletion.
+func TestManifestsAskAboutOurKindsAlone(t *testing.T) {
 	validating := configuration(t).Webhooks
 	mutating := read(t, client.ObjectKey{Name: webhook.EarlyName}, &admissionregistrationv1.MutatingWebhookConfiguration{}).Webhooks
-	if len(validating) != 1 || len(mutating) != 1 {
-		t.Fatalf("%d and %d webhooks, want one of each", len(validating), len(mutating))
+	if len(validating) != 4 || len(mutating) != 1 {
+		t.Fatalf("%d and %d webhooks, want four and one", len(validating), len(mutating))
 	}
-	if *mutating[0].FailurePolicy != admissionregistrationv1.Ignore || *validating[0].FailurePolicy != admissionregistrationv1.Fail {
-		t.Error("only the validating webhook may hold anything up")
-	}
-	for _, rules := range [][]admissionregistrationv1.RuleWithOperations{validating[0].Rules, mutating[0].Rules} {
+	check := func(policy *admissionregistrationv1.FailurePolicyType, want admissionregistrationv1.FailurePolicyType, rules []admissionregistrationv1.RuleWithOperations) []string {
+		if *policy != want {
+			t.Error("only the validating webhooks may hold anything up")
+		}
+		var resources []string
 		for _, rule := range rules {
-			if strings.Join(rule.Resources, " ") != "l7policies" || strings.Join(rule.APIGroups, " ") != "inspection.meerkat.dev" {
-				t.Errorf("it is asked about %v of %v", rule.Resources, rule.APIGroups)
+			if strings.Join(rule.APIGroups, " ") != "inspection.meerkat.dev" {
+				t.Errorf("it is asked about %v", rule.APIGroups)
 			}
+			resources = append(resources, rule.Resources...)
 			for _, operation := range rule.Operations {
 				if operation != admissionregistrationv1.Create && operation != admissionregistrationv1.Update {
 					t.Errorf("it is asked about %s", operation)
 				}
 			}
 		}
+		return resources
+	}
+	var decide []string
+	for i := range validating {
+		decide = append(decide, check(validating[i].FailurePolicy, admissionregistrationv1.Fail, validating[i].Rules)...)
+	}
+	early := check(mutating[0].FailurePolicy, admissionregistrationv1.Ignore, mutating[0].Rules)
+	want := "l7policies rulesets clusterrulesets trafficinspections"
+	if strings.Join(decide, " ") != want || strings.Join(early, " ") != want {
+		t.Errorf("they are asked about %v and %v, want %s of each", decide, early, want)
 	}
 }
 
@@ -138,13 +150,17 @@ func rules(t *testing.T) []admissionregistrationv1.RuleWithOperations {
 	return configuration(t).Webhooks[0].Rules
 }
 
-// ask has the API server ask the webhooks about what the rules say.
-func ask(t *testing.T, rules []admissionregistrationv1.RuleWithOperations, then func(error) bool) {
+func earlyRules(t *testing.T) []admissionregistrationv1.RuleWithOperations {
+	return read(t, client.ObjectKey{Name: webhook.EarlyName}, &admissionregistrationv1.MutatingWebhookConfiguration{}).Webhooks[0].Rules
+}
+
+// ask has the API server ask the webhook of policies, and the early one, about what the rules say.
+func ask(t *testing.T, rules, early []admissionregistrationv1.RuleWithOperations, then func(error) bool) {
 	t.Helper()
 	eventually(t, "the webhooks' rules are changed", func() string {
 		validating := configuration(t)
 		mutating := read(t, client.ObjectKey{Name: webhook.EarlyName}, &admissionregistrationv1.MutatingWebhookConfiguration{})
-		validating.Webhooks[0].Rules, mutating.Webhooks[0].Rules = rules, rules
+		validating.Webhooks[0].Rules, mutating.Webhooks[0].Rules = rules, early
 		for _, object := range []client.Object{validating, mutating} {
 			if err := cluster.Client.Update(t.Context(), object); err != nil {
 				return err.Error()

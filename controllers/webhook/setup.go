@@ -31,6 +31,7 @@ const (
 	ServiceName       = "meerkat-webhook"
 	ConfigurationName = "meerkat-validating-webhook"
 	EarlyName         = "meerkat-early-check"
+	PodsName          = "meerkat-sidecar"
 )
 
 const fieldOwner = "meerkat-webhook"
@@ -61,9 +62,9 @@ func (o *Options) dnsNames() []string {
 // "webhook", which holds back a replica that cannot serve yet. The manager's webhook server must be controller-runtime's own; its
 // certificate directory is not used. The manager's scheme must have v1alpha1 and Kubernetes' own kinds.
 //
-// Rights that it takes, all of them in config/webhook but the first: get, list and watch of namespaces, pods, services,
-// endpointslices and l7policies in all namespaces; get, list, watch and update of the one Secret and of the two
-// configurations of webhooks, by name.
+// Rights that it takes, all of them in config/webhook but the first: get, list and watch of nodes and namespaces, and of pods, services,
+// endpointslices, l7policies, rulesets and clusterrulesets in all namespaces; get, list, watch and update of the one Secret and of
+// the three configurations of webhooks, by name.
 func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Namespace == "" {
 		return errors.New("the webhook must be told the manager's namespace: set POD_NAMESPACE")
@@ -84,9 +85,12 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("cannot set up the webhook: %w", err)
 	}
+	if err := setupSignatures(mgr); err != nil {
+		return err
+	}
 	mgr.GetWebhookServer().Register(earlyPath, &admission.Webhook{Handler: early{}})
 	// Informers start with the manager, and not when the first policy waits for an answer.
-	for _, kind := range snapshotKinds() {
+	for _, kind := range append(snapshotKinds(), &v1alpha1.RuleSet{}, &v1alpha1.ClusterRuleSet{}) {
 		if _, err := mgr.GetCache().GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
 			return fmt.Errorf("cannot watch %T: %w", kind, err)
 		}
@@ -112,7 +116,20 @@ func addCertificates(mgr ctrl.Manager, o Options) (*Certificates, error) {
 	if err := mgr.Add(ownCache{own}); err != nil {
 		return nil, err
 	}
-	certificates := newCertificates(o, own, mgr.GetClient())
+	// A cache holds one object of a kind, or all: this is for the other configuration.
+	pods := own
+	if !o.Provided {
+		pods, err = cache.New(mgr.GetConfig(), cache.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), ByObject: map[client.Object]cache.ByObject{
+			&admissionregistrationv1.MutatingWebhookConfiguration{}: {Field: named(PodsName)},
+		}})
+		if err != nil {
+			return nil, err
+		}
+		if err := mgr.Add(ownCache{pods}); err != nil {
+			return nil, err
+		}
+	}
+	certificates := newCertificates(o, own, pods, mgr.GetClient())
 	c, err := controller.New("webhook-certificate", mgr, controller.Options{
 		Reconciler: certificates, NeedLeaderElection: new(false),
 	})
@@ -127,7 +144,11 @@ func addCertificates(mgr ctrl.Manager, o Options) (*Certificates, error) {
 			return nil, err
 		}
 	}
-	return certificates, nil
+	if o.Provided {
+		return certificates, nil
+	}
+	return certificates, c.Watch(source.Kind[client.Object](pods, &admissionregistrationv1.MutatingWebhookConfiguration{},
+		handler.EnqueueRequestsFromMapFunc(one), predicate.ResourceVersionChangedPredicate{}))
 }
 
 // ownCache is started by the manager like its own cache, also where it is not the leader.

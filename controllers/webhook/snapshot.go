@@ -15,7 +15,7 @@ import (
 // snapshotKinds are what a snapshot is made of.
 func snapshotKinds() []client.Object {
 	return []client.Object{
-		&corev1.Namespace{}, &corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{}, &v1alpha1.L7Policy{},
+		&corev1.Namespace{}, &corev1.Node{}, &corev1.Pod{}, &corev1.Service{}, &discoveryv1.EndpointSlice{}, &v1alpha1.L7Policy{},
 	}
 }
 
@@ -27,6 +27,7 @@ func (v *Validator) snapshot(ctx context.Context, policy *v1alpha1.L7Policy) (pl
 		among = client.InNamespace("")
 	}
 	var namespaces corev1.NamespaceList
+	var nodes corev1.NodeList
 	var pods corev1.PodList
 	var services corev1.ServiceList
 	var slices discoveryv1.EndpointSliceList
@@ -35,14 +36,15 @@ func (v *Validator) snapshot(ctx context.Context, policy *v1alpha1.L7Policy) (pl
 	shared := client.UnsafeDisableDeepCopy
 	err := errors.Join(
 		v.Reader.List(ctx, &namespaces, shared),
+		v.Reader.List(ctx, &nodes, shared), // one node hides no clients
 		v.Reader.List(ctx, &pods, among, shared),
 		v.Reader.List(ctx, &services, among, shared),
 		v.Reader.List(ctx, &slices, among, shared),
 		v.Reader.List(ctx, &policies, own, shared),
 	)
 	return plan.Snapshot{
-		Namespaces: namespaces.Items, Pods: pods.Items, Services: services.Items, EndpointSlices: slices.Items,
-		L7Policies: policies.Items,
+		Namespaces: namespaces.Items, Nodes: nodes.Items, Pods: pods.Items, Services: services.Items,
+		EndpointSlices: slices.Items, L7Policies: policies.Items,
 	}, err
 }
 

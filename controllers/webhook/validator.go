@@ -45,7 +45,7 @@ func (v *Validator) ValidateDelete(context.Context, *v1alpha1.L7Policy) (admissi
 
 func (v *Validator) validate(ctx context.Context, policy *v1alpha1.L7Policy) (admission.Warnings, error) {
 	if errs := Faults(policy); len(errs) > 0 {
-		return nil, refusal(policy.Name, faultsOf(errs))
+		return nil, refusal("L7Policy", policy.Name, faultsOf(errs))
 	}
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -56,7 +56,7 @@ func (v *Validator) validate(ctx context.Context, policy *v1alpha1.L7Policy) (ad
 	}
 	errs, warnings := FaultsAmong(snapshot, policy)
 	if len(errs) > 0 {
-		return nil, refusal(policy.Name, faultsOf(errs))
+		return nil, refusal("L7Policy", policy.Name, faultsOf(errs))
 	}
 	for i := range warnings {
 		warnings[i] = policy.Name + ": " + warnings[i] // of several objects in one file, nothing else tells which is meant

@@ -17,18 +17,28 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/cni/conflist"
 	"github.com/meerkat-dev/meerkat/dataplane/node"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/signatures/enginecheck"
 )
 
 // Agent is one node's. Make it with New and let it Run once.
 type Agent struct {
-	cfg       Config
-	cluster   *cluster
-	attacher  *attach.Attacher
-	sandboxes *sandboxes
-	locator   *locator
-	counters  *counters
-	verdicts  *verdictWriter
-	metrics   *metrics
+	cfg         Config
+	cluster     *cluster
+	attacher    *attach.Attacher
+	sandboxes   *sandboxes
+	locator     *locator
+	counters    *counters
+	outputs     *eventOutputs
+	captureLost lostBefore
+	alerts      *alertCounts
+	revisions   *revisions
+	withheld    withheld
+	validated   *validations
+	losses      atomic.Pointer[map[string]node.Losses] // of the signature engines, by profile
+	metrics     *metrics
+	measurement measurement
+	noticed     notice
+	sidecars    sidecars
 
 	pokes chan struct{} // capacity 1
 	plane atomic.Pointer[node.Node]
@@ -70,12 +80,18 @@ type synced struct {
 	began   time.Time
 	// policies are all that there are, in their newest version.
 	policies []v1alpha1.L7Policy
+	// inspections are all that there are, and ruleSets, too.
+	inspections []v1alpha1.TrafficInspection
+	ruleSets    []ruleSet
 }
 
 // New prepares an agent and touches nothing but its state directory.
 func New(cfg Config) (*Agent, error) {
 	if cfg.pace == 0 {
 		cfg.pace = defaultPace
+	}
+	if cfg.Validator == nil {
+		cfg.Validator = enginecheck.NewValidator(cfg.SignatureLaunchers)
 	}
 	c, err := newCluster(cfg.REST, cfg.Node)
 	if err != nil {
@@ -87,7 +103,9 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, cluster: c, attacher: attacher, completer: newCompleter(), pokes: make(chan struct{}, 1), metrics: newMetrics(),
-		verdicts: newVerdictWriter(cfg.Verdicts),
+	}
+	if a.outputs, err = newEventOutputs(cfg); err != nil {
+		return nil, err
 	}
 	a.urgent, a.turn.next = make(chan struct{}, 1), make(chan struct{})
 	a.asked.pods = map[types.UID]*corev1.Pod{}
@@ -98,6 +116,11 @@ func New(cfg Config) (*Agent, error) {
 	if a.counters, err = loadCounters(cfg.StateDir); err != nil {
 		cfg.Log.Error(err, "Part of what was known is lost")
 	}
+	if a.alerts, err = loadAlertCounts(cfg.StateDir); err != nil {
+		cfg.Log.Error(err, "Part of what was known is lost")
+	}
+	a.revisions = newRevisions(cfg.StateDir, c.revision, a.poke)
+	a.validated = newValidations(cfg.Validator, a.revisions.of, a.poke)
 	if a.installer, err = newInstaller(cfg); err != nil {
 		return nil, err
 	}
@@ -120,11 +143,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serve(inner, &background); err != nil {
 		return err
 	}
-	if err := a.cluster.start(inner, a.poke); err != nil {
+	if err := a.answerQuestions(inner, &background); err != nil {
+		a.cfg.Log.Error(err, "Nobody can trace requests on this node") // and all else goes on
+	}
+	if err := a.cluster.start(inner, a.changed); err != nil {
 		return err
 	}
 	background.Go(func() { a.becomeSynced(inner) })
 	background.Go(func() { a.counters.keep(inner) })
+	background.Go(func() { a.followOutputs(inner) })
+	background.Go(func() { a.alerts.keep(inner) })
+	background.Go(func() { a.revisions.keep(inner) })
+	background.Go(func() { a.validated.run(inner) })
+	background.Go(func() { a.watchLosses(inner) })
 	background.Go(func() { a.publish(inner) })
 	if err := watchAddresses(inner, a.cfg.Netns, a.poke); err != nil {
 		a.cfg.Log.Error(err, "The node's addresses are looked at every half a minute only")
@@ -216,9 +247,13 @@ func (a *Agent) tryPlane(ctx context.Context) error {
 		return err
 	}
 	a.swtch.Store(bridge)
+	engine := a.cfg.Engine
+	engine.OnLoad = a.metrics.loadsOf("policies")
 	n, err := node.Start(ctx, node.Config{
-		Name: a.cfg.Node, Netns: a.cfg.Netns, StateDir: a.cfg.StateDir, Switch: bridge, MTU: a.cfg.MTU, Engine: a.cfg.Engine,
-		Locate: a.locator.locate, OnVerdict: a.onVerdict, Log: a.cfg.Log.WithName("node"),
+		Name: a.cfg.Node, Netns: a.cfg.Netns, StateDir: a.cfg.StateDir, CaptureDir: a.cfg.CaptureDir, Switch: bridge, MTU: a.cfg.MTU, Engine: engine,
+		SignatureLaunchers: a.cfg.SignatureLaunchers, OnSignatureLoad: a.metrics.loadsOf("signatures"),
+		Locate: a.locator.locate, OnVerdict: a.onVerdict, OnAlert: a.onAlert, Again: a.poke,
+		Log: a.cfg.Log.WithName("node"),
 	})
 	if err != nil {
 		return err

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,6 +40,7 @@ func watched() []client.Object {
 	return []client.Object{
 		&corev1.Pod{}, &corev1.Node{}, &corev1.Service{}, &discoveryv1.EndpointSlice{},
 		&v1alpha1.L7Policy{}, &v1alpha1.AddressSlice{}, &v1alpha1.Engine{},
+		&v1alpha1.TrafficInspection{}, &v1alpha1.RuleSet{}, &v1alpha1.ClusterRuleSet{},
 	}
 }
 
@@ -47,6 +50,7 @@ func newScheme() *runtime.Scheme {
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	utilruntime.Must(corev1.AddToScheme(scheme))
 	utilruntime.Must(discoveryv1.AddToScheme(scheme))
+	utilruntime.Must(authenticationv1.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 	return scheme
 }
@@ -56,10 +60,14 @@ func newMapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	m.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
 	m.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
-	m.Add(v1alpha1.GroupVersion.WithKind("L7Policy"), meta.RESTScopeNamespace)
-	for _, kind := range []string{"AddressSlice", "NodeInspection", "Engine"} {
+	for _, kind := range []string{"L7Policy", "TrafficInspection", "RuleSet"} {
+		m.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{"AddressSlice", "NodeInspection", "Engine", "ClusterRuleSet", "RuleSetRevision"} {
 		m.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeRoot)
 	}
 	return m
@@ -78,12 +86,16 @@ func newCluster(cfg *rest.Config, node string) (*cluster, error) {
 		DefaultUnsafeDisableDeepCopy: &shared,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:                {Field: fields.OneTermEqualSelector("spec.nodeName", node), Transform: slimPod},
-			&corev1.Node{}:               {Field: fields.OneTermEqualSelector("metadata.name", node), Transform: slimNode},
+			&corev1.Node{}:               {Transform: slimNode}, // all: their addresses are where node ports are
 			&corev1.Service{}:            {Transform: slimService},
 			&discoveryv1.EndpointSlice{}: {Transform: slimEndpointSlice},
 			&v1alpha1.L7Policy{}:         {Transform: slimPolicy},
 			&v1alpha1.AddressSlice{}:     {Transform: slimAddressSlice},
 			&v1alpha1.Engine{}:           {Transform: slimEngine},
+
+			&v1alpha1.TrafficInspection{}: {Transform: slimInspection},
+			&v1alpha1.RuleSet{}:           {Transform: slimRuleSet},
+			&v1alpha1.ClusterRuleSet{}:    {Transform: slimClusterRuleSet},
 		},
 	})
 	if err != nil {
@@ -111,7 +123,7 @@ func (c *cluster) start(ctx context.Context, changed func()) error {
 			AddFunc:    func(any) { changed() },
 			DeleteFunc: func(any) { changed() },
 			UpdateFunc: func(before, after any) {
-				if !sameVersion(before, after) {
+				if !sameVersion(before, after) && !sameNode(before, after) {
 					changed()
 				}
 			},
@@ -130,6 +142,15 @@ func (c *cluster) start(ctx context.Context, changed func()) error {
 // synced returns once every informer has heard everything, or ctx ends.
 func (c *cluster) synced(ctx context.Context) bool { return c.cache.WaitForCacheSync(ctx) }
 
+// revision reads a RuleSetRevision.
+func (c *cluster) revision(ctx context.Context, name string) (*v1alpha1.RuleSetRevision, error) {
+	var r v1alpha1.RuleSetRevision
+	if err := c.client.Get(ctx, client.ObjectKey{Name: name}, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
 // unheard names the kinds that not everything is known of.
 func (c *cluster) unheard() string {
 	var kinds []string
@@ -140,6 +161,13 @@ func (c *cluster) unheard() string {
 		}
 	}
 	return strings.Join(kinds, ", ")
+}
+
+// sameNode tells that a node's addresses are what they were: its status is written often.
+func sameNode(a, b any) bool {
+	x, isNode := a.(*corev1.Node)
+	y, isNode2 := b.(*corev1.Node)
+	return isNode && isNode2 && slices.Equal(x.Status.Addresses, y.Status.Addresses)
 }
 
 func sameVersion(a, b any) bool {

@@ -27,7 +27,7 @@ type handler struct{ a *Agent }
 
 var _ cni.Handler = handler{}
 
-// Add returns once the Pod is interposed and its flows are in force, if any policy selects it.
+// Add returns once the Pod is interposed and its flows are in force, if any policy or inspection selects it.
 func (h handler) Add(ctx context.Context, r cni.Request) (cni.Reply, error) {
 	a := h.a
 	if err := a.undecided(); err != nil {
@@ -47,7 +47,11 @@ func (h handler) Add(ctx context.Context, r cni.Request) (cni.Reply, error) {
 	if err != nil {
 		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
 	}
-	if len(selecting) == 0 {
+	inspecting, err := a.inspecting(ctx, pod)
+	if err != nil {
+		return cni.Reply{}, fmt.Errorf("%w: %w", cni.ErrUndecided, err)
+	}
+	if len(selecting)+len(inspecting) == 0 {
 		a.poke() // an earlier sandbox of the Pod may still be in force
 		return cni.Reply{Decision: cni.NotGoverned}, nil
 	}
@@ -57,7 +61,10 @@ func (h handler) Add(ctx context.Context, r cni.Request) (cni.Reply, error) {
 	if err == nil {
 		err = s.governed(types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, string(pod.UID))
 	}
-	return reply(err, selecting), nil
+	if errors.Is(err, errNoEdge) && len(selecting) == 0 {
+		return cni.Reply{Decision: cni.NotGoverned}, nil // its inspections have no rules yet
+	}
+	return reply(err, selecting, inspecting), nil
 }
 
 // patientAdd is how long a Pod that starts waits for its Sync. It leaves time to answer in.
@@ -78,11 +85,13 @@ func (s *synced) governed(pod types.NamespacedName, uid string) error {
 			return nil
 		}
 	}
-	return errors.New("its policies are new, and who their peers are is not known yet")
+	return errNoEdge
 }
 
-// reply says what is to become of a Pod that policies select, and that is not governed for the reason err.
-func reply(err error, selecting []*v1alpha1.L7Policy) cni.Reply {
+var errNoEdge = errors.New("its policies are new, and who their peers are is not known yet")
+
+// reply says what is to become of a Pod that policies and inspections select, and that is not governed for the reason err.
+func reply(err error, selecting []*v1alpha1.L7Policy, inspecting []*v1alpha1.TrafficInspection) cni.Reply {
 	if err == nil {
 		return cni.Reply{Decision: cni.Governed}
 	}
@@ -91,6 +100,12 @@ func reply(err error, selecting []*v1alpha1.L7Policy) cni.Reply {
 		if closed.Holds(p) {
 			later.Decision = cni.Wait
 			later.Reason = fmt.Sprintf("the policy %s/%s has failurePolicy Closed and cannot be put in force yet: %s", p.Namespace, p.Name, err)
+		}
+	}
+	for _, i := range inspecting {
+		if i.Spec.Mode == v1alpha1.InspectionPrevent && i.Spec.FailurePolicy == v1alpha1.FailClosed {
+			later.Decision = cni.Wait
+			later.Reason = fmt.Sprintf("the inspection %s/%s has failurePolicy Closed and cannot be put in force yet: %s", i.Namespace, i.Name, err)
 		}
 	}
 	return later
@@ -148,6 +163,22 @@ func (a *Agent) selecting(ctx context.Context, pod *corev1.Pod) ([]*v1alpha1.L7P
 		}
 	}
 	return selecting, nil
+}
+
+// inspecting gives the inspections by this node's engines that select a Pod.
+func (a *Agent) inspecting(ctx context.Context, pod *corev1.Pod) ([]*v1alpha1.TrafficInspection, error) {
+	var all v1alpha1.TrafficInspectionList
+	if err := a.cluster.cache.List(ctx, &all, client.InNamespace(pod.Namespace)); err != nil {
+		return nil, err
+	}
+	var inspecting []*v1alpha1.TrafficInspection
+	for i := range all.Items {
+		selector, err := metav1.LabelSelectorAsSelector(&all.Items[i].Spec.PodSelector)
+		if err == nil && selector.Matches(labels.Set(pod.Labels)) && all.Items[i].Spec.Placement != v1alpha1.PlacementSidecar {
+			inspecting = append(inspecting, &all.Items[i])
+		}
+	}
+	return inspecting, nil
 }
 
 // Del gives the original interface back, or removes what is left of it.

@@ -33,6 +33,8 @@ type Config struct {
 	Switch func(ctx context.Context) (*openflow.OVS, error)
 	// Engine is how the engine runs; see node.Config.
 	Engine engine.Config
+	// SignatureLaunchers is the directory of the launchers of signature engines, and of the one that validates rules; see node.Config.
+	SignatureLaunchers string
 	// CNI is about the chained CNI plugin; nil runs without one.
 	CNI *CNI
 	// LeaveWithoutEngine lets an agent that ends put everything back when there is no Engine any more, or it is being deleted: nobody
@@ -40,9 +42,22 @@ type Config struct {
 	LeaveWithoutEngine bool
 	// MetricsAddress and HealthAddress are where /metrics, and /healthz and /readyz, are served; "" is nowhere.
 	MetricsAddress, HealthAddress string
-	// Verdicts gets a line of JSON for each verdict event; nil drops them.
+	// SecureMetricsAddress is where /metrics is served by HTTPS to those whose token may get it; "" is nowhere.
+	SecureMetricsAddress string
+	// SidecarAddress is where engines in Pods report; "" is nowhere. It must be reachable from Pods, at the node's address.
+	SidecarAddress string
+	// Validator validates revisions of rule sets; nil asks a launcher of SignatureLaunchers, or runs a Suricata as a child of this process
+	// where there are none.
+	Validator Validator
+	// Verdicts is the standard output of verdict events and alerts, a line of JSON each; nil drops what would go there.
 	Verdicts io.Writer
-	Log      logr.Logger
+	// EventLogDir is where outputs that are files are.
+	EventLogDir string
+	// CaptureDir keeps the packets of inspections that ask for it; "" is in StateDir.
+	CaptureDir string
+	// Namespace is Meerkat's own, where the Secret of outputs is, and OutputsSecretDir has its keys as files.
+	Namespace, OutputsSecretDir string
+	Log                         logr.Logger
 
 	// pace is the least time between two Syncs that events ask for; 0 stands for defaultPace.
 	pace time.Duration

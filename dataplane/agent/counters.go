@@ -1,15 +1,11 @@
 package agent
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
@@ -23,33 +19,22 @@ type count struct {
 	Last    time.Time `json:"last"`
 }
 
-// counters counts verdicts by policy, and keeps the counts in a file: an agent that is killed loses those of the last countersEvery.
+// counters counts verdicts by policy, and keeps the counts in a file.
 type counters struct {
-	path string
-
-	mu      sync.Mutex
-	by      map[string]count // by "namespace/name"
-	changed bool             // since the file was written
-	stopped bool             // the file is not to come back
+	keptFile
+	by map[string]count // by "namespace/name"
 }
 
 const (
-	countersFile  = "counters.json"
-	countersEvery = 2 * time.Second
+	countersFile = "counters.json"
 	// mostCounted bounds how many policies are counted: those that are gone are forgotten with each Sync.
 	mostCounted = 10000
 )
 
 func loadCounters(stateDir string) (*counters, error) {
-	c := &counters{path: filepath.Join(stateDir, countersFile), by: map[string]count{}}
-	text, err := os.ReadFile(c.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &c.by)
-	}
-	if err != nil {
+	c := &counters{keptFile: keptFile{path: filepath.Join(stateDir, countersFile)}, by: map[string]count{}}
+	c.content = func() any { return c.by }
+	if err := c.read(&c.by); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.by = map[string]count{}
 		return c, fmt.Errorf("denials are counted anew: %w", err)
 	}
@@ -96,38 +81,4 @@ func (c *counters) forget(exists map[string]bool) {
 			c.changed = true
 		}
 	}
-}
-
-// keep writes the file now and then, and when ctx ends.
-func (c *counters) keep(ctx context.Context) {
-	tick := time.NewTicker(countersEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			c.save()
-			return
-		case <-tick.C:
-			c.save()
-		}
-	}
-}
-
-// save writes the file when something has changed. What cannot be written now is written the next time.
-func (c *counters) save() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.changed || c.stopped {
-		return
-	}
-	if text, err := json.Marshal(c.by); err == nil && writeWhole(c.path, text) == nil {
-		c.changed = false
-	}
-}
-
-// stop writes nothing any more.
-func (c *counters) stop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopped = true
 }

@@ -129,9 +129,14 @@ func (a *Agent) interposedAny() bool {
 func (a *Agent) removeFiles() error {
 	a.counters.stop()
 	a.sandboxes.stop()
+	a.alerts.stop()
+	a.revisions.stop()
 	a.files.Lock()
 	defer a.files.Unlock()
 	errs := []error{emptyDir(a.cfg.StateDir)}
+	if a.cfg.CaptureDir != "" {
+		errs = append(errs, emptyDir(a.cfg.CaptureDir))
+	}
 	if a.cfg.CNI != nil {
 		errs = append(errs, emptyDir(a.cfg.CNI.StateDir), emptyDir(a.cfg.CNI.RunDir))
 	}

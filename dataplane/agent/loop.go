@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
@@ -141,13 +142,16 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 		return nil, errNotYet
 	}
 	began := time.Now() // before the snapshot: who waits for a Sync that knows of something, waits for one that begins later
+	noticed := a.noticed.take()
 	snapshot, s, err := a.snapshot(ctx)
 	if err != nil {
+		a.noticed.giveBack(noticed)
 		return nil, err
 	}
-	a.note(s.policies)
+	a.note(s)
 	a.began, s.began = began, began
 	if s.choice.hold {
+		a.noticed.giveBack(noticed)
 		a.wait("the peers of some policies are not known yet: what was in force before stays, for at most 5 s")
 		return s, errNotYet
 	}
@@ -156,27 +160,58 @@ func (a *Agent) sync(ctx context.Context) (*synced, error) {
 	}
 	report, err := n.Sync(ctx, snapshot)
 	s.outcome = node.Outcome{Report: report, Err: err}
-	a.took = time.Since(a.began)
+	a.took = time.Since(a.began) - report.Waited
 	a.latest.Store(s)
 	a.over(s)
 	a.wait("")
+	if a.noteSignatures(n, s) {
+		a.poke()
+	}
 	a.metrics.synced(a.took, s.err())
+	a.inForce(noticed, s.err())
 	a.cfg.Log.V(1).Info("Synced", "pods", len(snapshot.Pods), "policies", len(snapshot.L7Policies), "took", report.Took, "steps", report.Steps)
 	if err := s.err(); err != nil {
 		a.cfg.Log.Error(err, "Not everything is in force")
 	}
-	return s, s.err()
+	return s, errors.Join(s.err(), s.signatureErr())
+}
+
+// signatureErr tells whether a Sync is to be made again for the sake of inspections. Rules that an engine refuses are not better the next
+// time, and of those that it loads the node tells by itself.
+func (s *synced) signatureErr() error {
+	if s.outcome.Report == nil {
+		return nil
+	}
+	var errs []error
+	for _, err := range s.outcome.Report.Signatures {
+		if refused, _ := node.Refused(err); !refused && !errors.Is(err, node.ErrLoading) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // note writes down what is needed when the agent is away, and forgets policies that are gone.
-func (a *Agent) note(policies []v1alpha1.L7Policy) {
-	exists := make(map[string]bool, len(policies))
-	for i := range policies {
-		exists[policies[i].Namespace+"/"+policies[i].Name] = true
+func (a *Agent) note(s *synced) {
+	exists := make(map[string]bool, len(s.policies))
+	for i := range s.policies {
+		exists[s.policies[i].Namespace+"/"+s.policies[i].Name] = true
 	}
 	a.counters.forget(exists)
 	a.metrics.forget(exists)
-	a.noteSelectors(policies)
+	a.noteSelectors(s.policies)
+
+	inspections, needed := make(map[string]bool, len(s.inspections)), make(map[string]bool, len(s.ruleSets))
+	for i := range s.inspections {
+		inspections[s.inspections[i].Namespace+"/"+s.inspections[i].Name] = true
+	}
+	for i := range s.ruleSets {
+		needed[s.ruleSets[i].name.Label()] = s.ruleSets[i].needed
+	}
+	a.alerts.forget(func(name string) bool { return inspections[name] }, func(name string) bool { return needed[name] })
+	a.withheld.forget(func(name string) bool { return needed[name] })
+	a.metrics.forgetInspections(inspections)
+	a.validated.ask(s.ruleSets, a.cfg.Node)
 }
 
 // snapshot puts together what is known now.
@@ -188,10 +223,12 @@ func (a *Agent) snapshot(ctx context.Context) (plan.Snapshot, *synced, error) {
 		endpoints discoveryv1.EndpointSliceList
 		policies  v1alpha1.L7PolicyList
 		slicesNow v1alpha1.AddressSliceList
+
+		inspections v1alpha1.TrafficInspectionList
 	)
 	c := a.cluster.cache
 	err := errors.Join(c.List(ctx, &pods), c.List(ctx, &nodes), c.List(ctx, &services), c.List(ctx, &endpoints),
-		c.List(ctx, &policies), c.List(ctx, &slicesNow))
+		c.List(ctx, &policies), c.List(ctx, &slicesNow), c.List(ctx, &inspections))
 	if err != nil {
 		return plan.Snapshot{}, nil, err
 	}
@@ -206,11 +243,26 @@ func (a *Agent) snapshot(ctx context.Context) (plan.Snapshot, *synced, error) {
 	present := localPods(pods.Items, told, asked)
 	a.locator.update(present, told)
 	present = slices.DeleteFunc(present, func(p corev1.Pod) bool { return a.locator.over(&p) })
-	s := &synced{policies: policies.Items, choice: a.completer.choose(policies.Items, slicesNow.Items, time.Now())}
-	return plan.Snapshot{
+	s := &synced{
+		policies: policies.Items, choice: a.completer.choose(policies.Items, slicesNow.Items, time.Now()), inspections: inspections.Items,
+	}
+	if s.ruleSets, err = a.ruleSets(ctx, present, inspections.Items); err != nil {
+		return plan.Snapshot{}, nil, err
+	}
+	snapshot := plan.Snapshot{
 		Node: a.cfg.Node, LocalAddresses: local, Nodes: nodes.Items, Pods: present, Services: services.Items,
 		EndpointSlices: endpoints.Items, L7Policies: s.choice.policies, PeersFromSlices: true, AddressSlices: s.choice.slices,
-	}, s, nil
+		TrafficInspections: inspections.Items, Revisions: a.chosenRevisions(s.ruleSets),
+	}
+	for i := range s.ruleSets { // by name: whether there are any is all that the plan asks
+		switch name := s.ruleSets[i].name; name.Kind {
+		case plan.KindRuleSet:
+			snapshot.RuleSets = append(snapshot.RuleSets, v1alpha1.RuleSet{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}})
+		default:
+			snapshot.ClusterRuleSets = append(snapshot.ClusterRuleSets, v1alpha1.ClusterRuleSet{ObjectMeta: metav1.ObjectMeta{Name: name.Name}})
+		}
+	}
+	return snapshot, s, nil
 }
 
 // stillAsked gives the Pods that the API server told of and the informer has not yet, and forgets the others.

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
@@ -19,9 +20,14 @@ type metrics struct {
 	syncs    *prometheus.CounterVec
 	duration prometheus.Histogram
 	verdicts *prometheus.CounterVec
+	alerts   *prometheus.CounterVec
+	delay    prometheus.Histogram
+	loads    *prometheus.HistogramVec
 
 	mu       sync.Mutex
 	labelled map[string]bool
+	// inspections are those that have time series of their own.
+	inspections map[string]bool
 }
 
 func newMetrics() *metrics {
@@ -36,15 +42,27 @@ func newMetrics() *metrics {
 		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meerkat_verdicts_total", Help: "Requests and connections that were denied, or would have been (audit), by policy. Of more than 500 policies the rest is \"other\".",
 		}, []string{"policy", "verdict"}),
-		labelled: map[string]bool{},
+		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "meerkat_alerts_total", Help: "Alerts of inspections, by severity (high, medium, low) and what became of the packet (alerted, dropped). Of more than 500 inspections the rest is \"other\".",
+		}, []string{"inspection", "severity", "action"}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "meerkat_change_delay_seconds", Help: "Time from the agent's first notice of a change in the cluster to its being in force on the node.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}),
+		loads: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "meerkat_rules_load_duration_seconds", Help: "How long it took to make other rules current, by engine (policies, signatures) and result (success, error).",
+			Buckets: prometheus.ExponentialBuckets(0.05, 2, 12),
+		}, []string{"engine", "result"}),
+		labelled: map[string]bool{}, inspections: map[string]bool{},
 	}
-	m.registry.MustRegister(m.syncs, m.duration, m.verdicts, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.syncs, m.duration, m.verdicts, m.alerts, m.delay, m.loads, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // observe adds what is read from the agent whenever it is asked for.
 func (m *metrics) observe(a *Agent) {
+	m.registry.MustRegister(lossCollector{a}, engineCollector{a})
 	gauge := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -81,9 +99,8 @@ func (m *metrics) observe(a *Agent) {
 		}
 		return 0
 	})
-	counter("meerkat_verdict_events_lost_total", "Verdict events that were not written, since there were too many.", func() float64 {
-		return float64(a.verdicts.lost.Load())
-	})
+	m.registry.MustRegister(a.outputs.forwarder, clientCollector{a})
+	counter("meerkat_capture_packets_lost_total", "Packets of inspections with capture that came too fast to be kept.", a.capturePacketsLost)
 }
 
 func (m *metrics) synced(took time.Duration, err error) {
@@ -93,6 +110,17 @@ func (m *metrics) synced(took time.Duration, err error) {
 		return
 	}
 	m.syncs.WithLabelValues("success").Inc()
+}
+
+// loadsOf counts the loads of rules of a kind of engine: policies or signatures.
+func (m *metrics) loadsOf(kind string) func(engine.Loaded, error) {
+	return func(l engine.Loaded, err error) {
+		result := "success"
+		if err != nil {
+			result = "error"
+		}
+		m.loads.WithLabelValues(kind, result).Observe(l.Took.Seconds())
+	}
 }
 
 func (m *metrics) verdict(e verdict.Event) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -28,7 +29,8 @@ const (
 	lookEvery  = 100 * time.Millisecond // how often it is seen whether there is anything new to report
 	writeEvery = time.Second            // the least time between two reports
 	heartbeat  = time.Minute            // the most
-	// countEvery is the least time between two reports that only tell of further denials, of which there may be many.
+	// countEvery is the least time between two reports that only tell of further denials and alerts, of which there may be many. While the
+	// node is a canary, alerts are told as soon as anything else: a bad revision is to go back soon.
 	countEvery = 5 * time.Second
 	// startQuietly is how long an agent that starts lets its predecessor's report stand.
 	startQuietly = 10 * time.Second
@@ -58,6 +60,12 @@ type glance struct {
 	restarts int
 	rules    int
 	counts   map[string]count
+	outputs  metav1.Condition // zero where the Engine names none
+	// signatures says how the engines of inspections fare; alerts and validated are numbers that change with what is counted and judged.
+	signatures string
+	sidecars   string // how the engines in Pods fare
+	validated  uint64
+	alerts     uint64
 }
 
 // publish writes reports until ctx ends: on a change at most once a second, and else once a minute.
@@ -93,7 +101,7 @@ func (p *publisher) look(ctx context.Context) error {
 		return nil
 	}
 	beat := time.Since(p.wrote) >= heartbeat
-	if g.same(p.seen) && !beat && (time.Since(p.wrote) < countEvery || maps.Equal(g.counts, p.seen.counts)) {
+	if g.same(p.seen) && !beat && !g.newCounts(p.seen, time.Since(p.wrote), a.cfg.Node) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -123,7 +131,16 @@ func (p *publisher) look(ctx context.Context) error {
 func (g glance) same(before glance) bool {
 	return g.last == before.last && g.outcome == before.outcome && g.waiting == before.waiting && g.leaving == before.leaving &&
 		g.troubles == before.troubles && g.health == before.health && g.restarts == before.restarts && g.rules == before.rules &&
-		slices.Equal(g.links, before.links)
+		slices.Equal(g.links, before.links) && g.signatures == before.signatures && g.sidecars == before.sidecars && g.validated == before.validated && g.outputs == before.outputs
+}
+
+// newCounts tells whether counts have changed that are worth a report, so long after the last one.
+func (g glance) newCounts(before glance, since time.Duration, node string) bool {
+	canary := g.last != nil && slices.ContainsFunc(g.last.ruleSets, func(s ruleSet) bool { return s.status.IsCanary(node) })
+	if g.alerts != before.alerts && canary {
+		return true
+	}
+	return since >= countEvery && (g.alerts != before.alerts || !maps.Equal(g.counts, before.counts))
 }
 
 // told tells whether a report says nothing that the one before did not.
@@ -135,19 +152,35 @@ func told(status, before v1alpha1.NodeInspectionStatus) bool {
 // glance looks at everything that a report is made of.
 func (a *Agent) glance() glance {
 	g := glance{last: a.latest.Load(), waiting: a.waiting.Load(), leaving: a.departure.Load(), counts: a.counters.all()}
+	if c := a.outputsCondition(); c != nil {
+		g.outputs = *c
+	}
 	if n := a.plane.Load(); n != nil {
 		s := n.Engine().Status()
 		g.outcome, g.troubles, g.links, g.health = n.Outcome(), n.Troubles(), n.LinkFaults(), n.EngineHealth()
 		g.restarts, g.rules = s.Restarts, s.Loaded.Rules
+		g.signatures = glanceAt(n.SignatureEngines())
 	}
+	g.sidecars = a.sidecars.glance(time.Now())
+	g.validated, g.alerts = a.validated.version(), a.alerts.version()
 	return g
+}
+
+// glanceAt is another text when a report of the engines would be another one.
+func glanceAt(engines []node.SignatureEngine) string {
+	var b strings.Builder
+	for i := range engines {
+		e := &engines[i]
+		fmt.Fprintln(&b, e.Profile, e.Status.Health.Healthy, e.Status.Health.Reason, e.LoadedAt, e.Failed)
+	}
+	return b.String()
 }
 
 // facts completes what a glance has seen.
 func (a *Agent) facts(g glance) facts {
 	f := facts{
 		now: time.Now(), version: a.cfg.Version, waiting: *g.waiting, last: g.last, troubles: g.troubles, links: g.links, health: g.health,
-		counts: g.counts,
+		counts: g.counts, outputs: g.outputs,
 	}
 	if g.leaving != nil {
 		f.leaving, f.detached = g.leaving.why, g.leaving.done
@@ -157,12 +190,17 @@ func (a *Agent) facts(g glance) facts {
 		again.outcome = *g.outcome
 		f.last = &again
 	}
+	f.sidecars = a.sidecarFacts(context.Background()) // of what is in memory
+	f.signatures.validated = a.validated.outcomes()
 	if n := a.plane.Load(); n != nil {
 		f.engine = n.Engine().Status()
+		f.signatures.engines = n.SignatureEngines()
+		a.alerts.loaded(loadedRevisions(f.signatures.engines)) // the node may have loaded it by itself
 		if f.last != nil && f.last.outcome.Report.Plan != nil {
 			f.ruleSets = len(f.last.outcome.Report.Plan.RuleSets)
 		}
 	}
+	f.signatures.records = a.alerts.all()
 	return f
 }
 

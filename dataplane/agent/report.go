@@ -46,6 +46,10 @@ type facts struct {
 	engine   engine.Status
 	ruleSets int
 	counts   map[string]count
+	outputs  metav1.Condition // zero where the Engine names none
+	// signatures are those of inspections and rule sets.
+	signatures signatureFacts
+	sidecars   []sidecarFacts
 	// before is the last report.
 	before v1alpha1.NodeInspectionStatus
 }
@@ -58,16 +62,24 @@ func report(f facts) v1alpha1.NodeInspectionStatus {
 	case f.detached || f.leaving != "":
 	case f.last == nil:
 		s.Policies, s.PolicyCount, s.GovernedPods = f.before.Policies, f.before.PolicyCount, f.before.GovernedPods
+		s.RuleSets, s.Inspections = f.before.RuleSets, f.before.Inspections
 	default:
 		s.Policies, s.PolicyCount = policies(f)
 		s.GovernedPods = governed(f.last)
+		s.RuleSets, s.Inspections = ruleSetsReport(f), inspectionsReport(f)
+		own := sidecarsReport(f.sidecars, f.signatures.records, f.now)
+		s.Inspections = append(s.Inspections, own[:min(len(own), mostInspections-len(s.Inspections))]...)
 	}
 	if !f.detached {
 		s.Engine = &v1alpha1.NodeEngine{
 			Version: cut(f.engine.Version, 64), RuleSets: int32(f.ruleSets), Rules: int32(f.engine.Loaded.Rules), Restarts: int32(f.engine.Restarts),
 		}
 	}
-	for _, c := range conditions(f) {
+	all := conditions(f)
+	if f.outputs.Type != "" && !f.detached {
+		all = append(all, f.outputs)
+	}
+	for _, c := range all {
 		s.Conditions = append(s.Conditions, since(c, f))
 	}
 	return s

@@ -7,6 +7,7 @@ import (
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/cni"
+	"github.com/meerkat-dev/meerkat/dataplane/sidecar"
 )
 
 // The slim functions keep of an object what a plan reads, before it enters the cache.
@@ -27,6 +28,14 @@ func slimPod(in any) (any, error) {
 	meta := slimMeta(p.ObjectMeta)
 	if uid, static := p.Annotations[cni.StaticPodUID]; static {
 		meta.Annotations = map[string]string{cni.StaticPodUID: uid}
+	}
+	for _, key := range []string{sidecar.AnnotationSidecars, sidecar.AnnotationWithout} {
+		if value, ok := p.Annotations[key]; ok {
+			if meta.Annotations == nil {
+				meta.Annotations = map[string]string{}
+			}
+			meta.Annotations[key] = value
+		}
 	}
 	return &corev1.Pod{
 		ObjectMeta: meta,
@@ -63,10 +72,11 @@ func slimService(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	slim := &corev1.Service{ObjectMeta: slimMeta(s.ObjectMeta), Spec: corev1.ServiceSpec{
+	slim := &corev1.Service{ObjectMeta: slimMeta(s.ObjectMeta), Status: corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer}, Spec: corev1.ServiceSpec{
 		Ports: s.Spec.Ports, Selector: s.Spec.Selector, ClusterIP: s.Spec.ClusterIP, ClusterIPs: s.Spec.ClusterIPs, Type: s.Spec.Type,
 		SessionAffinity: s.Spec.SessionAffinity, SessionAffinityConfig: s.Spec.SessionAffinityConfig, ExternalName: s.Spec.ExternalName,
 		InternalTrafficPolicy: s.Spec.InternalTrafficPolicy, PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses,
+		ExternalIPs: s.Spec.ExternalIPs, LoadBalancerSourceRanges: s.Spec.LoadBalancerSourceRanges,
 	}}
 	slim.Labels = nil
 	return slim, nil
@@ -83,6 +93,9 @@ func slimEndpointSlice(in any) (any, error) {
 	slim.Labels = map[string]string{discoveryv1.LabelServiceName: s.Labels[discoveryv1.LabelServiceName]}
 	for i, e := range s.Endpoints {
 		slim.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName}
+		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" { // so that alerts can name it
+			slim.Endpoints[i].TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: e.TargetRef.Name}
+		}
 	}
 	return slim, nil
 }
@@ -111,4 +124,43 @@ func slimEngine(in any) (any, error) {
 		return in, nil
 	}
 	return &v1alpha1.Engine{ObjectMeta: slimMeta(e.ObjectMeta), Spec: e.Spec}, nil
+}
+
+func slimInspection(in any) (any, error) {
+	i, ok := in.(*v1alpha1.TrafficInspection)
+	if !ok {
+		return in, nil
+	}
+	slim := &v1alpha1.TrafficInspection{ObjectMeta: slimMeta(i.ObjectMeta), Spec: i.Spec}
+	slim.Labels = nil
+	return slim, nil
+}
+
+// slimRuleSet keeps which revision is run where: the rules themselves, a RuleSet's spec may have 256 KiB of, come as revisions.
+func slimRuleSet(in any) (any, error) {
+	r, ok := in.(*v1alpha1.RuleSet)
+	if !ok {
+		return in, nil
+	}
+	slim := &v1alpha1.RuleSet{ObjectMeta: slimMeta(r.ObjectMeta), Status: slimRuleSetStatus(&r.Status)}
+	slim.Labels = nil
+	return slim, nil
+}
+
+func slimClusterRuleSet(in any) (any, error) {
+	r, ok := in.(*v1alpha1.ClusterRuleSet)
+	if !ok {
+		return in, nil
+	}
+	slim := &v1alpha1.ClusterRuleSet{ObjectMeta: slimMeta(r.ObjectMeta), Status: slimRuleSetStatus(&r.Status)}
+	slim.Labels = nil
+	return slim, nil
+}
+
+func slimRuleSetStatus(s *v1alpha1.RuleSetStatus) v1alpha1.RuleSetStatus {
+	slim := v1alpha1.RuleSetStatus{Revision: s.Revision, Previous: s.Previous}
+	if r := s.Rollout; r != nil {
+		slim.Rollout = &v1alpha1.RolloutStatus{Revision: r.Revision, Phase: r.Phase, Validator: r.Validator, Canaries: r.Canaries}
+	}
+	return slim
 }

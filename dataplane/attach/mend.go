@@ -84,23 +84,21 @@ func (a *Attacher) Mend(ctx context.Context, t Target) (faults []Fault, mtu int,
 	return faults, mtu, nil
 }
 
-// MendPairs does the same for the pairs, whose MTU is to be this one.
-func (a *Attacher) MendPairs(mtu int) (faults []Fault, err error) {
+// MendPairs does the same for the pairs and further interfaces, whose MTU is to be this one.
+func (a *Attacher) MendPairs(mtu int, further ...string) (faults []Fault, err error) {
 	node, err := a.openNode()
 	if err != nil {
 		return nil, err
 	}
 	defer node.Close() //nolint:errcheck // nothing depends on it
 	err = node.Do(func() error {
-		for _, pair := range pairs() {
-			for _, end := range pair {
-				link, err := netlink.LinkByName(end)
-				if err != nil {
-					return fmt.Errorf("cannot look at the interface %s: %w", end, err)
-				}
-				if f, ok := mend(link.Attrs(), mtu); !ok {
-					faults = append(faults, f)
-				}
+		for _, end := range append(PairEnds(), further...) {
+			link, err := netlink.LinkByName(end)
+			if err != nil {
+				return fmt.Errorf("cannot look at the interface %s: %w", end, err)
+			}
+			if f, ok := mend(link.Attrs(), mtu); !ok {
+				faults = append(faults, f)
 			}
 		}
 		return nil

@@ -2,11 +2,8 @@ package attach
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-
-	"github.com/safchain/ethtool"
 )
 
 // Offloads leave a packet's checksum, or its cutting into segments, to hardware that a veth pair does not have: the packet
@@ -24,17 +21,17 @@ func isOffload(feature string) bool {
 // offloadsOf lists the offloads that are on and can be switched, sorted; in the calling thread's namespace.
 func offloadsOf(name string) ([]string, error) {
 	var active []string
-	err := withEthtool(name, func(e *ethtool.Ethtool) error {
-		features, err := e.FeaturesWithState(name)
+	err := withEthtool(name, func(e *ethtool) error {
+		features, err := e.features(name)
 		if err != nil {
 			return err
 		}
-		for _, feature := range slices.Sorted(maps.Keys(features)) {
-			state := features[feature]
-			if isOffload(feature) && state.Active && state.Available && !state.NeverChanged {
-				active = append(active, feature)
+		for _, f := range features {
+			if isOffload(f.name) && f.active && f.available && !f.neverChanged {
+				active = append(active, f.name)
 			}
 		}
+		slices.Sort(active)
 		return nil
 	})
 	return active, err
@@ -49,7 +46,7 @@ func switchOffloads(name string, features []string, on bool) error {
 	for _, feature := range features {
 		wanted[feature] = on
 	}
-	return withEthtool(name, func(e *ethtool.Ethtool) error { return e.Change(name, wanted) })
+	return withEthtool(name, func(e *ethtool) error { return e.change(name, wanted) })
 }
 
 // offloadsOff switches every offload of an interface off, and says which ones were on.
@@ -61,12 +58,12 @@ func offloadsOff(name string) ([]string, error) {
 	return active, switchOffloads(name, active, false)
 }
 
-func withEthtool(name string, use func(*ethtool.Ethtool) error) error {
-	e, err := ethtool.NewEthtool()
+func withEthtool(name string, use func(*ethtool) error) error {
+	e, err := openEthtool()
 	if err != nil {
 		return fmt.Errorf("cannot open a socket for %s's features: %w", name, err)
 	}
-	defer e.Close()
+	defer e.close()
 	if err := use(e); err != nil {
 		return fmt.Errorf("cannot switch offloads of %s: %w", name, err)
 	}

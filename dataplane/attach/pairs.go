@@ -18,6 +18,58 @@ const (
 	AgentPort   = "mk-agent-br"
 )
 
+// SignaturePair names the ends of a pair of the signature engine in a slot, 1..15: the engine's and the bridge's. Where copies or
+// requests enter it is A, the other side of an inline engine is B.
+func SignaturePair(slot uint8, b bool) (name, port string) {
+	side := "a"
+	if b {
+		side = "b"
+	}
+	name = fmt.Sprintf("mk-s%d%s", slot, side)
+	return name, name + "-br"
+}
+
+// maxSlot is the last slot of signature engines.
+const maxSlot = 15
+
+// EnsureSignaturePairs makes the pair of a signature engine, or both of an inline one, as EnsurePairs does.
+func (a *Attacher) EnsureSignaturePairs(slot uint8, inline bool, mtu int) error {
+	return a.onNode(func() error {
+		for _, b := range []bool{false, true} {
+			name, port := SignaturePair(slot, b)
+			if b && !inline {
+				if err := deleteLinks(name); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := ensurePair(name, port, mtu); err != nil {
+				return fmt.Errorf("cannot set up the pair %s and %s: %w", name, port, err)
+			}
+		}
+		return nil
+	})
+}
+
+// RemoveSignaturePairs takes away what EnsureSignaturePairs made for a slot.
+func (a *Attacher) RemoveSignaturePairs(slot uint8) error {
+	return a.onNode(func() error {
+		one, _ := SignaturePair(slot, false)
+		other, _ := SignaturePair(slot, true)
+		return errors.Join(deleteLinks(one), deleteLinks(other))
+	})
+}
+
+// onNode runs f in the node's namespace.
+func (a *Attacher) onNode(f func() error) error {
+	node, err := a.openNode()
+	if err != nil {
+		return err
+	}
+	defer node.Close() //nolint:errcheck // nothing depends on it
+	return node.Do(f)
+}
+
 func pairs() [][2]string {
 	return [][2]string{{EngineA, EngineAPort}, {EngineB, EngineBPort}, {Agent, AgentPort}}
 }
@@ -97,6 +149,13 @@ func (a *Attacher) RemovePairs() error {
 	return node.Do(func() error {
 		for _, pair := range pairs() {
 			if err := deleteLinks(pair[0]); err != nil {
+				return err
+			}
+		}
+		for slot := range uint8(maxSlot) {
+			one, _ := SignaturePair(slot+1, false)
+			other, _ := SignaturePair(slot+1, true)
+			if err := errors.Join(deleteLinks(one), deleteLinks(other)); err != nil {
 				return err
 			}
 		}

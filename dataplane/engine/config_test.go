@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,4 +86,40 @@ func TestFind(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	})
+}
+
+// TestSignatureYAMLGolden has the configurations of engines that run signatures, and that of their checks. Whatever Settings say, rules run
+// no code, and datasets stay in memory.
+func TestSignatureYAMLGolden(t *testing.T) {
+	hostile := "security: {lua: {allow-rules: true}}\ndatasets: {rules: {allow-write: true, allow-absolute-filenames: true}, defaults: {memcap: 1gb}}\n"
+	detect := Config{Kind: Detect, A: "mk-s3a", Slot: 3, Dir: "/run/s/3", Launcher: "/run/s/run/3/launcher.sock", Settings: []string{hostile}}
+	prevent := Config{Kind: Prevent, A: "mk-s4a", B: "mk-s4b", Agent: "mk-agent", Slot: 4, Dir: "/run/s/4", FailOpen: true, Settings: []string{hostile}}
+	for name, cfg := range map[string]Config{"detect": detect, "prevent": prevent} {
+		cfg, err := cfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, write := range map[string]func() ([]byte, error){name: cfg.suricataYAML, name + "-check": cfg.checkYAML} {
+			got, err := write()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(got, []byte("allow-rules: true")) || bytes.Contains(got, []byte("allow-write: true")) || bytes.Contains(got, []byte("1gb")) {
+				t.Errorf("%s lets rules do what they must not:\n%s", name, got)
+			}
+			golden := filepath.Join("testdata", name+".out.yaml")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("%s: -want +got:\n%s", name, diff)
+			}
+		}
+	}
 }

@@ -17,11 +17,15 @@ type Engine struct {
 	state   *state
 	runner  runner // set by Start
 
-	// rulesTurn holds one token: who has it may change the rules directory, start a process, or read both in one piece.
+	// rulesTurn holds one token: who has it may change the rules directory, start a process, or read both in one piece. loadTurn holds
+	// another: who has it may write rules aside and have them checked. It is taken first.
 	rulesTurn   chan struct{}
+	loadTurn    chan struct{}
 	supervision *supervision // nil: not started; guarded by rulesTurn
 	complaint   string       // what was logged last about a launcher that does not answer; guarded by rulesTurn
 	events      chan Event
+	begun       bool        // a process has run with these settings; guarded by rulesTurn
+	spoiled     atomic.Bool // the last process ended before it inspected
 
 	// For Status, which must not wait for a load.
 	server   atomic.Pointer[eventServer]
@@ -50,8 +54,8 @@ func New(cfg Config, log logr.Logger) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{
-		cfg: cfg, log: log, state: newState(), rulesTurn: make(chan struct{}, 1),
-		command: newCommandClient(cfg.Dir, cfg.commandName()),
+		cfg: cfg, log: log, state: newState(), rulesTurn: make(chan struct{}, 1), loadTurn: make(chan struct{}, 1),
+		command: cfg.command(),
 		events:  make(chan Event, cfg.EventBuffer),
 	}, nil
 }

@@ -198,7 +198,7 @@ func TestEngine(t *testing.T) {
 	})
 
 	t.Run("copies of denied packets", func(t *testing.T) {
-		copied := probeFrame(0, 0, 0, 0)                // any UDP packet,
+		copied := wakeFrame()                           // any UDP packet,
 		copied = append(copied[:12:12], copied[16:]...) // untagged
 		copy(copied, []byte{0x0a, 0x6d, 0, 0, 1, 2})
 		if err := n.agentPeer.Write(copied); err != nil {

@@ -77,6 +77,10 @@ const DropByGate = "firewall default packet policy"
 // connection goes on. See streamErrorFilter for when it is told.
 const DropByStream = "stream error"
 
+// DropByParser is the reason of the first drop of a connection whose messages the engine cannot take apart any more: no rule asked for
+// it, and the connection is dropped from then on.
+const DropByParser = "applayer error"
+
 // Drop is one dropped packet.
 type Drop struct {
 	// Reason is the engine's word: "rules", DropByGate, "flow drop", or, when something went wrong in the engine,
@@ -116,8 +120,8 @@ type DNSQuery struct {
 	Type string // "A", "AAAA", …
 }
 
-// errNotReported marks records that mean nothing to anybody: other types, and the prober's own packets.
-var errNotReported = errors.New("not reported")
+// ErrNotReported marks records that mean nothing to anybody: other types, and the prober's own packets.
+var ErrNotReported = errors.New("not reported")
 
 // eveRecord is the part of an EVE record that is read.
 type eveRecord struct {
@@ -198,10 +202,10 @@ func DecodeEvent(line []byte) (Event, error) {
 	switch r.EventType {
 	case "alert", "drop", "http", "http2", "tls", "dns":
 	default:
-		return Event{}, errNotReported
+		return Event{}, ErrNotReported
 	}
 	if len(r.VLAN) > 0 && r.VLAN[0] == ledger.ProbeVLAN {
-		return Event{}, errNotReported
+		return Event{}, ErrNotReported
 	}
 	return r.event()
 }

@@ -62,7 +62,7 @@ func TestDecodeEventErrors(t *testing.T) {
 		`{`:                                    "not an event",
 		`[]`:                                   "not an event",
 		`{"event_type":"alert"}`:               "timestamp",
-		`{"event_type":"flow"}`:                errNotReported.Error(),
+		`{"event_type":"flow"}`:                ErrNotReported.Error(),
 		`{"event_type":"drop",` + header + `}`: "without its content",
 		`{"event_type":"drop","drop":{},"timestamp":"2026-11-21T21:31:42.208213+0000","src_ip":"x"}`: "address",
 		`{"event_type":"drop","drop":{},"vlan":[70000],` + header + `}`:                              "not an event",
@@ -137,7 +137,7 @@ func TestEventServer(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // what a dead process left
 		t.Fatal(err)
 	}
-	s, err := listenEvents(path, make(chan Event, 2))
+	s, err := listenEvents(path, make(chan Event, 2), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestEventsNotReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DecodeEvent(line); !errors.Is(err, errNotReported) {
+	if _, err := DecodeEvent(line); !errors.Is(err, ErrNotReported) {
 		t.Error(err)
 	}
 }

@@ -21,6 +21,8 @@ const maxEventConns = 8
 type eventServer struct {
 	listener net.Listener
 	events   chan Event
+	record   func(line []byte) // nil: lines become events
+	recordMu sync.Mutex
 	conns    sync.WaitGroup
 	mu       sync.Mutex
 	open     map[net.Conn]struct{}
@@ -32,7 +34,7 @@ type eventServer struct {
 }
 
 // listenEvents makes the socket, replacing one that a dead process left. It is the only sender on events.
-func listenEvents(path string, events chan Event) (*eventServer, error) {
+func listenEvents(path string, events chan Event, record func(line []byte)) (*eventServer, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot remove the old event socket: %w", err)
 	}
@@ -44,7 +46,7 @@ func listenEvents(path string, events chan Event) (*eventServer, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("cannot open the event socket to the engine: %w", err)
 	}
-	s := &eventServer{listener: listener, events: events, open: map[net.Conn]struct{}{}}
+	s := &eventServer{listener: listener, events: events, record: record, open: map[net.Conn]struct{}{}}
 	s.conns.Add(1)
 	go s.accept()
 	return s, nil
@@ -105,8 +107,15 @@ func (s *eventServer) read(r io.Reader) {
 }
 
 func (s *eventServer) handle(line []byte) {
+	if s.record != nil {
+		s.recordMu.Lock()
+		s.record(line)
+		s.recordMu.Unlock()
+		s.delivered.Add(1)
+		return
+	}
 	event, err := DecodeEvent(line)
-	if errors.Is(err, errNotReported) {
+	if errors.Is(err, ErrNotReported) {
 		return
 	}
 	if err != nil {

@@ -19,7 +19,7 @@ func TestEventConnectionsAreBounded(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "events.sock")
 	events := make(chan Event, 100)
-	s, err := listenEvents(path, events)
+	s, err := listenEvents(path, events, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func Inspect(ctx context.Context, path string) (Binary, error) {
 	if err != nil {
 		return Binary{}, fmt.Errorf("%s -V failed: %w%s", path, err, quoteOutput(out))
 	}
-	b, err := parseVersion(path, out)
+	b, err := ParseVersion(path, out)
 	if err != nil {
 		return Binary{}, err
 	}
@@ -75,8 +75,8 @@ func Inspect(ctx context.Context, path string) (Binary, error) {
 	return b, nil
 }
 
-// parseVersion reads what a Suricata says to -V, and refuses one that is too old.
-func parseVersion(path string, out []byte) (Binary, error) {
+// ParseVersion reads what a Suricata says to -V, and refuses one that is too old.
+func ParseVersion(path string, out []byte) (Binary, error) {
 	m := versionPattern.FindSubmatch(out)
 	if m == nil {
 		return Binary{}, fmt.Errorf("%s -V did not tell a version%s", path, quoteOutput(out))

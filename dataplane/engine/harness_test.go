@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/go-logr/logr/testr"
 
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/rawsocket"
 )
 
 // testNet is a client, a server, and an engine's interfaces between them, each in a network namespace of its own:
@@ -25,8 +27,8 @@ import (
 // the server 10.N.0.2, and N is the VLAN id, for N of testVLANs.
 type testNet struct {
 	t                    testing.TB
-	node, client, server string     // paths of network namespaces
-	agentPeer            *rawSocket // the bridge's end of mk-agent
+	node, client, server string            // paths of network namespaces
+	agentPeer            *rawsocket.Socket // the bridge's end of mk-agent
 }
 
 var testVLANs = []int{5, 6, 7, 8, 9}
@@ -76,8 +78,8 @@ func newTestNet(t testing.TB) *testNet {
 
 // wire connects the ports, until the test ends.
 func (n *testNet) wire() {
-	open := func(name string) *rawSocket {
-		s, err := openRawSocket(n.node, name)
+	open := func(name string) *rawsocket.Socket {
+		s, err := rawsocket.Open(n.node, name)
 		if err != nil {
 			n.t.Fatal(err)
 		}
@@ -86,20 +88,29 @@ func (n *testNet) wire() {
 	}
 	a, b, agent, client, server := open("mk-l7a-br"), open("mk-l7b-br"), open("mk-agent-br"), open("c0w"), open("s0w")
 	n.agentPeer = agent
-	go pump(client, func(f frame) { toEngine(f, a) })
-	go pump(server, func(f frame) { toEngine(f, b) })
-	go pump(agent, func(f frame) { toEngine(f, a) })
-	go pump(a, func(f frame) { _ = client.Write(f.Data) })
-	go pump(b, func(f frame) {
-		if f.VLAN == ledger.ProbeVLAN {
-			_ = agent.Write(tagged(f.Data, f.VLAN))
+	go pump(client, func(f rawsocket.Frame) { toEngine(f, a) })
+	go pump(server, func(f rawsocket.Frame) { toEngine(f, b) })
+	go pump(agent, func(f rawsocket.Frame) {
+		if bytes.Equal(f.Data[:6], ledger.ProbeMAC(0, true)) {
+			toEngine(f, b)
 			return
 		}
-		_ = server.Write(f.Data)
+		toEngine(f, a)
 	})
+	fromEngine := func(from, to *rawsocket.Socket) {
+		pump(from, func(f rawsocket.Frame) {
+			if f.VLAN == ledger.ProbeVLAN {
+				_ = agent.Write(rawsocket.Tagged(f.Data, f.VLAN, 0))
+				return
+			}
+			_ = to.Write(f.Data)
+		})
+	}
+	go fromEngine(a, client)
+	go fromEngine(b, server)
 }
 
-func pump(from *rawSocket, handle func(frame)) {
+func pump(from *rawsocket.Socket, handle func(rawsocket.Frame)) {
 	buf := make([]byte, 64<<10)
 	for {
 		f, err := from.Read(buf)
@@ -111,14 +122,14 @@ func pump(from *rawSocket, handle func(frame)) {
 }
 
 // toEngine tags IPv4 packets; a packet of the addresses 10.N.… gets N.
-func toEngine(f frame, engine *rawSocket) {
+func toEngine(f rawsocket.Frame, engine *rawsocket.Socket) {
 	if f.VLAN == 0 {
 		if len(f.Data) < 34 || binary.BigEndian.Uint16(f.Data[12:]) != 0x0800 {
 			return
 		}
 		f.VLAN = uint16(f.Data[27])
 	}
-	_ = engine.Write(tagged(f.Data, f.VLAN))
+	_ = engine.Write(rawsocket.Tagged(f.Data, f.VLAN, 0))
 }
 
 // config is an engine's on this net.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/rawsocket"
 )
 
 // readyTimeout is how long a start may take until the command socket answers. Measured: 0.1 s with few rules, 11 s with 40,000.
@@ -19,12 +21,13 @@ const endGrace = 3 * time.Second
 
 // supervision is what lives from Start to Stop.
 type supervision struct {
+	over    context.Context //nolint:containedctx // it ends with supervision
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	owner   *os.File // this process supervises Dir
 	server  *eventServer
 	prober  *Prober
-	wakers  []*rawSocket
+	wakers  []*rawsocket.Socket
 }
 
 // Start starts the engine, or adopts one that survived an earlier supervisor of the same Dir, and returns when it answers
@@ -44,19 +47,24 @@ func (e *Engine) Start(ctx context.Context) error {
 		return errors.New("an Engine is started once; make another with New")
 	}
 	s := &supervision{}
+	s.over, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := e.begin(ctx, s); err != nil {
+		s.cancel()
 		e.release(s)
 		return fmt.Errorf("cannot start the engine on %s and %s: %w", e.cfg.A, e.cfg.B, err)
 	}
 	e.supervision = s
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancel = cancel
+	run := s.over
 	s.running.Go(func() { e.supervise(run) })
 	if s.prober != nil {
 		s.running.Go(func() { e.probe(run, s.prober) })
 		s.running.Go(func() { e.killHung(run) })
 	} else {
 		e.state.probes(true)
+	}
+	if e.cfg.Kind == Detect {
+		s.running.Go(func() { e.keepAsking(run) })
+		s.running.Go(func() { e.killHung(run) })
 	}
 	return nil
 }
@@ -81,20 +89,21 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 	if err != nil {
 		return err
 	}
-	if s.server, err = listenEvents(p.eventSocket(), e.events); err != nil {
+	if s.server, err = listenEvents(p.eventSocket(), e.events, e.cfg.OnRecord); err != nil {
 		return err
 	}
 	if e.cfg.Agent != "" {
-		s.prober, err = NewProber(e.cfg.Netns, e.cfg.Agent, e.cfg.Probe, e.state.probes, e.cfg.OnDenied)
+		s.prober, err = newProber(e.cfg.Netns, e.cfg.Agent, e.cfg.Slot, e.cfg.Threads, e.cfg.Probe, e.state.probes, e.cfg.OnDenied)
 		if err != nil {
 			return err
 		}
 	}
 	e.server.Store(s.server)
 	e.prober.Store(s.prober)
-	s.wakers = openWakers(e.cfg.Netns, e.cfg.A, e.cfg.B)
+	s.wakers = openWakers(e.cfg.Netns, e.cfg.interfaces()...)
 	e.supervision = s
 	if adopted == nil {
+		e.beforeStart(ctx)
 		err = e.firstStart(ctx)
 	} else {
 		err = e.takeOver(ctx, adopted)
@@ -115,6 +124,12 @@ func (e *Engine) begin(ctx context.Context, s *supervision) error {
 	return err
 }
 
+func (e *Engine) beforeStart(ctx context.Context) {
+	if e.cfg.BeforeStart != nil {
+		e.cfg.BeforeStart(ctx)
+	}
+}
+
 // newRunner says how Suricata is run.
 func (e *Engine) newRunner(lockPath string) runner {
 	if e.cfg.Launcher == "" {
@@ -129,7 +144,7 @@ func (e *Engine) newRunner(lockPath string) runner {
 func (e *Engine) findInterfaces() error {
 	return inNetns(e.cfg.Netns, func() error {
 		var errs []error
-		for _, name := range []string{e.cfg.A, e.cfg.B} {
+		for _, name := range e.cfg.interfaces() {
 			if _, err := net.InterfaceByName(name); err != nil {
 				errs = append(errs, fmt.Errorf("interface %s: %w", name, err))
 			}
@@ -178,13 +193,17 @@ func (e *Engine) answers(ctx context.Context) bool {
 // writeFiles writes all but the rules; without any rules it writes empty ones.
 func (e *Engine) writeFiles(running, check []byte) error {
 	p := paths(e.cfg.Dir)
-	for name, content := range map[string][]byte{yamlFile: running, checkFile: check, emptyFile: nil} {
+	files := map[string][]byte{yamlFile: running, checkFile: check, emptyFile: nil}
+	if e.cfg.Kind != Policy {
+		files[classificationFile], files[referenceFile] = []byte(classifications), []byte(references)
+	}
+	for name, content := range files {
 		if err := writeFile(e.cfg.Dir, name, content); err != nil {
 			return fmt.Errorf("cannot write the engine's configuration: %w", err)
 		}
 	}
 	if _, err := readManifest(p.rules()); err != nil {
-		if err := writeRules(p.rules(), Rules{}); err != nil {
+		if err := writeRules(p.rules(), e.cfg.noRules()); err != nil {
 			return fmt.Errorf("cannot write the first, empty rules: %w", err)
 		}
 	}
@@ -204,7 +223,7 @@ func (e *Engine) firstStart(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := writeRules(paths(e.cfg.Dir).rules(), Rules{}); err != nil {
+	if err := writeRules(paths(e.cfg.Dir).rules(), e.cfg.noRules()); err != nil {
 		return fmt.Errorf("cannot write empty rules: %w", err)
 	}
 	return e.bringUp(ctx)
@@ -212,20 +231,31 @@ func (e *Engine) firstStart(ctx context.Context) error {
 
 // bringUp starts the process and waits until it answers and has told that it has its rules. The caller holds the rules' turn.
 func (e *Engine) bringUp(ctx context.Context) error {
-	proc, err := e.runner.start(ctx, []string{"-c", paths(e.cfg.Dir).yaml(), "-l", e.cfg.engineDir(), "--af-packet"})
+	proc, err := e.runner.start(ctx, []string{"-c", paths(e.cfg.Dir).yaml(), "-l", e.cfg.engineDir(), "--af-packet"}, e.isFresh())
 	if err != nil {
 		return err
 	}
 	if err := e.waitReady(ctx, proc); err != nil {
 		_ = proc.end(0)
+		e.spoiled.Store(true)
 		return err
 	}
+	if e.cfg.Kind != Policy {
+		if err := writeFile(e.cfg.Dir, cachedFile, nil); err != nil {
+			e.log.Error(err, "The engine's next start takes longer")
+		}
+	}
 	err = e.verify(ctx)
+	if err != nil && proc.ends(time.Second) { // it answers before it has looked at all of its settings
+		e.spoiled.Store(true)
+		return endedEarly(proc)
+	}
 	if err == nil {
 		if since, err := e.command.ReloadTime(ctx); err == nil {
 			e.remember(since)
 		}
 	}
+	e.begun = true
 	e.state.up(proc, e.onDisk(), err)
 	e.log.Info("Engine started", "pid", proc.pid, "version", e.runner.version(), "took", time.Since(proc.started))
 	return err
@@ -239,6 +269,7 @@ func (e *Engine) takeOver(ctx context.Context, proc *process) error {
 	if !e.hasItsRules(ctx) {
 		err = e.reload(ctx)
 	}
+	e.begun = true
 	e.state.up(proc, e.onDisk(), err)
 	e.log.Info("Engine adopted", "pid", proc.pid, "running", time.Since(proc.started))
 	return err
@@ -254,16 +285,17 @@ func (e *Engine) onDisk() Loaded {
 const startedMessage = "Engine started."
 
 // waitReady waits until the process answers commands and, when no probes will tell, until it takes in packets. It says so late:
-// probes come through 0.2 s earlier.
+// probes come through 0.2 s earlier, and then traffic waits for it. But the first time it may yet end over its settings, after it has
+// answered.
 func (e *Engine) waitReady(ctx context.Context, proc *process) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for started := e.cfg.Agent != ""; ; {
+	for started := e.cfg.Agent != "" && e.begun; ; {
 		select {
 		case <-proc.done:
-			return fmt.Errorf("the engine ended while it started (%s)%s", proc.how, lastErrors(proc.said()))
+			return endedEarly(proc)
 		case <-ctx.Done():
 			return fmt.Errorf("the engine does not start: %w", context.Cause(ctx))
 		case <-tick.C:
@@ -275,6 +307,10 @@ func (e *Engine) waitReady(ctx context.Context, proc *process) error {
 			return nil
 		}
 	}
+}
+
+func endedEarly(proc *process) error {
+	return fmt.Errorf("the engine ended while it started (%s)%s", proc.how, lastErrors(proc.said()))
 }
 
 // Stop ends supervision and the engine. With the engine gone, nothing passes from A to B.
@@ -299,10 +335,12 @@ func (e *Engine) finish(endProcess bool) error {
 	}
 	s.cancel()
 	s.running.Wait()
-	// A Load that is under way ends first.
+	// A Load that is under way gives up first.
+	_ = turn(context.Background(), e.loadTurn)
 	_ = e.lockRules(context.Background())
 	e.supervision = nil
 	e.unlockRules()
+	<-e.loadTurn
 	var err error
 	if p := e.state.running(); p != nil && endProcess {
 		grace := endGrace
@@ -335,9 +373,12 @@ func (e *Engine) release(s *supervision) {
 	}
 }
 
-func (e *Engine) lockRules(ctx context.Context) error {
+func (e *Engine) lockRules(ctx context.Context) error { return turn(ctx, e.rulesTurn) }
+
+// turn takes a token.
+func turn(ctx context.Context, token chan<- struct{}) error {
 	select {
-	case e.rulesTurn <- struct{}{}:
+	case token <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("gave up waiting for another load of rules: %w", context.Cause(ctx))

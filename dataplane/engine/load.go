@@ -29,6 +29,7 @@ const wakePeriod = 500 * time.Microsecond
 var (
 	parseErrorMessage = regexp.MustCompile(`(?s)^error parsing signature "(.*)" from file (\S+) at line (\d+)$`)
 	totalMessage      = regexp.MustCompile(`^\d+ rule files processed\. (\d+) rules successfully loaded, (\d+) rules failed`)
+	skippedMessage    = regexp.MustCompile(`^\d+ rule files processed\. .* (\d+) rules skipped`)
 )
 
 // checkStaged has Suricata parse the staged rules. It returns a *LoadError when they are bad.
@@ -100,35 +101,65 @@ func failedRules(records []logRecord) (failed []FailedRule, rest string) {
 // Load makes the rules current. It returns when the running engine uses them, in every worker, and has told that it loaded them
 // all; or it leaves the last good ones in force and returns a *LoadError. Other errors mean that it is not known whether the
 // rules are good (no engine, no answer, no disk). Loads run one at a time; the same rules again cost nothing.
-// While the engine is down, Load starts it.
+// While the engine is down, Load starts it. While the rules are checked, which with many of them takes most of the time of a load, the
+// engine is supervised as ever: one that ends then is started again with the rules before.
+//
+// A context that ends gives up the check. Rules that a running engine has begun to load it loads to the end, unless Stop or Detach is called:
+// to take them back would take as long.
 func (e *Engine) Load(ctx context.Context, r Rules) (Loaded, error) {
-	if err := e.lockRules(ctx); err != nil {
+	if err := turn(ctx, e.loadTurn); err != nil {
 		return Loaded{}, err
 	}
-	defer e.unlockRules()
+	defer func() { <-e.loadTurn }()
 	start := time.Now()
-	if e.supervision == nil {
-		return Loaded{}, errors.New("the engine is not started: call Start before Load")
+	over, have, err := e.beginLoad(ctx, r)
+	if err != nil || have.Hash != "" {
+		return have, err
 	}
-	if counted := r.count(); r.Expected != 0 && r.Expected != counted {
-		err := &LoadError{Expected: r.Expected, Loaded: -1, Reason: fmt.Sprintf("the text has %d rules", counted)}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(over, func() { cancel(errStopped) })()
+	if err := e.load(ctx, over, r); err != nil {
 		e.state.loadFailed(err)
-		return Loaded{}, err
-	}
-	if have := e.state.loadedNow(); have.Hash == r.hash() && e.state.verified() {
-		have.Changed = false
-		return have, nil
-	}
-	if err := e.load(ctx, r); err != nil {
-		e.state.loadFailed(err)
+		e.tellLoad(Loaded{Took: time.Since(start)}, err)
 		return Loaded{}, err
 	}
 	loaded := Loaded{Rules: r.count(), Hash: r.hash(), At: time.Now(), Took: time.Since(start), Changed: true}
 	e.state.loadSucceeded(loaded)
+	e.tellLoad(loaded, nil)
 	return loaded, nil
 }
 
-func (e *Engine) load(ctx context.Context, r Rules) error {
+var errStopped = errors.New("the engine is no longer supervised")
+
+// beginLoad tells whether there is anything to load: else it gives what is loaded. The context that it gives ends with supervision.
+func (e *Engine) beginLoad(ctx context.Context, r Rules) (over context.Context, have Loaded, err error) {
+	if err := e.lockRules(ctx); err != nil {
+		return nil, Loaded{}, err
+	}
+	defer e.unlockRules()
+	if e.supervision == nil {
+		return nil, Loaded{}, errors.New("the engine is not started: call Start before Load")
+	}
+	if counted := r.count(); r.Expected != 0 && r.Expected != counted {
+		err := &LoadError{Expected: r.Expected, Loaded: -1, Reason: fmt.Sprintf("the text has %d rules", counted)}
+		e.state.loadFailed(err)
+		return nil, Loaded{}, err
+	}
+	if have := e.state.loadedNow(); have.Hash == r.hash() && e.state.verified() {
+		have.Changed = false
+		return nil, have, nil
+	}
+	return e.supervision.over, Loaded{}, nil
+}
+
+func (e *Engine) tellLoad(l Loaded, err error) {
+	if e.cfg.OnLoad != nil {
+		e.cfg.OnLoad(l, err)
+	}
+}
+
+func (e *Engine) load(ctx, over context.Context, r Rules) error {
 	expected := r.count()
 	if failed := r.check(); len(failed) > 0 {
 		return &LoadError{Failed: failed, Expected: expected, Loaded: -1}
@@ -140,12 +171,19 @@ func (e *Engine) load(ctx context.Context, r Rules) error {
 	if err := e.checkStaged(ctx, expected); err != nil {
 		return err
 	}
+	if err := e.lockRules(ctx); err != nil {
+		return err
+	}
+	defer e.unlockRules()
+	if ctx.Err() != nil {
+		return fmt.Errorf("gave up before the engine had the rules: %w", context.Cause(ctx))
+	}
 	if err := exchange(p.stagedRules(), p.rules()); err != nil {
 		return err
 	}
-	err := e.apply(ctx)
-	if err == nil {
-		return nil
+	err := e.apply(ctx, over)
+	if err == nil || over.Err() != nil {
+		return err // without a supervisor, the next one finds the new rules, which are checked
 	}
 	// Take them back. The caller may have given up already; what is in force must be known all the same.
 	if back := exchange(p.stagedRules(), p.rules()); back != nil {
@@ -155,9 +193,7 @@ func (e *Engine) load(ctx context.Context, r Rules) error {
 	if e.state.running() == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ReloadTimeout)
-	defer cancel()
-	if back := e.reload(ctx); back != nil {
+	if back := e.reload(over); back != nil {
 		return errors.Join(err, fmt.Errorf("and the last good rules could not be loaded again: %w", back))
 	}
 	if refused := (*LoadError)(nil); errors.As(err, &refused) {
@@ -166,12 +202,12 @@ func (e *Engine) load(ctx context.Context, r Rules) error {
 	return err
 }
 
-// apply brings the rules that stand in the rules directory into force.
-func (e *Engine) apply(ctx context.Context) error {
+// apply brings the rules that stand in the rules directory into force. A start ends with the first context, a reload with the second.
+func (e *Engine) apply(ctx, over context.Context) error {
 	if e.state.running() == nil {
 		return e.bringUp(ctx)
 	}
-	return e.reload(ctx)
+	return e.reload(over)
 }
 
 // reload reloads the running engine and verifies what it has then.

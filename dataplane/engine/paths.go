@@ -11,15 +11,21 @@ import (
 const (
 	firewallFile = "firewall.rules"
 	detectFile   = "detect.rules"
+	// variablesFile says what $NAMES in signatures stand for.
+	variablesFile = "variables.yaml"
 )
 
 // Names of files in an engine's directory.
 const (
-	yamlFile   = "suricata.yaml"
-	checkFile  = "check.yaml"
-	emptyFile  = "empty"
-	pidFile    = "pid"
-	loadedFile = "loaded.json"
+	yamlFile  = "suricata.yaml"
+	checkFile = "check.yaml"
+	emptyFile = "empty"
+	// Of engines that run signatures.
+	classificationFile = "classification.config"
+	referenceFile      = "reference.config"
+	commandSocket      = "command.sock"
+	pidFile            = "pid"
+	loadedFile         = "loaded.json"
 )
 
 // paths are the files of one engine, all below its Dir.
@@ -37,20 +43,27 @@ func (p paths) log() string         { return p.join("suricata.log") }
 func (p paths) pid() string         { return p.join(pidFile) }
 func (p paths) owner() string       { return p.join("owner.lock") }
 
-// commandName is the name of the command socket, below Dir.
-func (c Config) commandName() string {
-	if c.Launcher != "" {
-		return strings.TrimPrefix(filepath.Join(launcher.EngineDir(c.Dir), "command.sock"), c.Dir+"/")
-	}
-	return "command.sock"
+// place is that of the launcher.
+func (c Config) place() launcher.Place {
+	p, _ := launcher.PlaceOf(c.Dir, c.Launcher) // withDefaults has looked
+	return p
 }
 
-func (c Config) commandSocket() string { return filepath.Join(c.Dir, c.commandName()) }
+// command is the client of the command socket, which the engine makes in a directory that may be open to it.
+func (c Config) command() *commandClient {
+	if c.Launcher == "" {
+		return newCommandClient(c.Dir, commandSocket)
+	}
+	root := c.place().Root
+	return newCommandClient(root, strings.TrimPrefix(c.commandSocket(), root+"/"))
+}
+
+func (c Config) commandSocket() string { return filepath.Join(c.engineDir(), commandSocket) }
 
 // engineDir is where Suricata may write.
 func (c Config) engineDir() string {
 	if c.Launcher != "" {
-		return launcher.EngineDir(c.Dir)
+		return c.place().EngineDir()
 	}
 	return c.Dir
 }

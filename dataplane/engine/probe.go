@@ -6,15 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/rawsocket"
 )
 
 // ProbeConfig paces the in-band probes.
@@ -51,14 +48,20 @@ func (c ProbeConfig) withDefaults() ProbeConfig {
 	return c
 }
 
-// Prober sends a small UDP packet, tagged with ledger.ProbeVLAN, out of the agent's interface every Interval. The bridge leads it
-// into the engine, the engine lets it pass, and the bridge leads it back. What comes back tells that the engine takes packets in,
-// judges them, and sends them on: a process that exists tells nothing of that.
+// Prober sends small UDP packets, tagged with ledger.ProbeVLAN, out of the agent's interface every Interval: one the way that requests go
+// through the engine, one the way of replies. The bridge leads them into the engine, the engine lets them pass, and the bridge leads them
+// back. What comes back tells that the engine takes packets in, judges them, and sends them on: a process that exists tells nothing
+// of that.
+//
+// Each thread of an engine (Suricata 8.0.8) that has just started throws away the packets that it finds first. A connection that is
+// older than the engine must not lose its first ones: so an engine counts as alive only when each thread has let a probe through.
 //
 // The same interface delivers copies of packets that were denied at L4, which the Prober passes on.
 type Prober struct {
 	cfg      ProbeConfig
-	socket   *rawSocket
+	slot     uint8
+	flows    int // probes of as many flows, each way, must come back from an engine that has just started
+	socket   *rawsocket.Socket
 	onHealth func(healthy bool)
 	onDenied func(DeniedPacket)
 
@@ -68,23 +71,59 @@ type Prober struct {
 	seq        uint64 // of the last probe sent; only run uses it
 	healthy    atomic.Bool
 	since      atomic.Int64 // time since start before which no answer counts: those are another engine's
-	run        atomic.Int64 // time since start at which the present row of good answers began
 	steady     atomic.Int64 // how long that row must be; 0 for an engine that has just started
 	alive      atomic.Int64 // time since start at which the engine last came to count as alive
 	port       atomic.Uint32
-	lastGood   atomic.Int64 // time since start at which a good answer came
-	good       atomic.Int64 // good answers in a row
 	rtt        atomic.Int64
+	ways       [2]probeWay
 	sent, lost atomic.Uint64
 	returned   atomic.Uint64
+}
+
+// probeWay is what a Prober knows of one way through the engine.
+type probeWay struct {
+	run      atomic.Int64 // time since start at which the present row of good answers began
+	lastGood atomic.Int64 // time since start at which a good answer came
+	good     atomic.Int64 // good answers in a row
+	answered [maxProbeFlows]atomic.Bool
+}
+
+// The ways through the engine.
+const (
+	requestsWay = iota
+	repliesWay
+)
+
+// maxProbeFlows bounds how many flows' probes a start takes. The kernel hands packets to an engine's threads by flow, and does not tell to
+// which: probeFlowsEach times as many flows as threads miss one of four once in twenty million starts.
+const (
+	maxProbeFlows  = 1024
+	probeFlowsEach = 16
+)
+
+func probeFlows(threads int) int {
+	if threads <= 1 {
+		return 1
+	}
+	return min(threads*probeFlowsEach, maxProbeFlows)
 }
 
 // NewProber opens the agent's interface. onHealth is called at each change, beginning with the first answer; both callbacks may be
 // nil and must not block.
 func NewProber(netns, iface string, cfg ProbeConfig, onHealth func(bool), onDenied func(DeniedPacket)) (*Prober, error) {
-	socket, err := openRawSocket(netns, iface)
+	return newProber(netns, iface, 0, 1, cfg, onHealth, onDenied)
+}
+
+// newProber makes the prober of the engine in a slot, by which the bridge tells its probes from others', with so many threads an interface.
+func newProber(netns, iface string, slot uint8, threads int, cfg ProbeConfig, onHealth func(bool), onDenied func(DeniedPacket)) (*Prober, error) {
+	socket, err := rawsocket.Open(netns, iface)
 	if err != nil {
 		return nil, err
+	}
+	// Packets whose client is asked for go out by the same interface: a flood of them must not take the place of probes.
+	if err := socket.OnlyPriority(0); err != nil {
+		_ = socket.Close()
+		return nil, fmt.Errorf("cannot choose what to read from %s: %w", iface, err)
 	}
 	var nonce [8]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
@@ -92,7 +131,7 @@ func NewProber(netns, iface string, cfg ProbeConfig, onHealth func(bool), onDeni
 		return nil, err
 	}
 	p := &Prober{
-		cfg: cfg.withDefaults(), socket: socket, onHealth: onHealth, onDenied: onDenied,
+		cfg: cfg.withDefaults(), slot: slot, flows: probeFlows(threads), socket: socket, onHealth: onHealth, onDenied: onDenied,
 		nonce: binary.BigEndian.Uint64(nonce[:]), start: time.Now(),
 	}
 	return p, nil
@@ -146,37 +185,69 @@ func (c ProbeConfig) steadier(before, alive time.Duration) time.Duration {
 // is that the engine is alive.
 func (p *Prober) Forget() {
 	p.since.Store(int64(time.Since(p.start)))
-	p.good.Store(0)
+	for i := range p.ways {
+		way := &p.ways[i]
+		way.good.Store(0)
+		for flow := range way.answered {
+			way.answered[flow].Store(false)
+		}
+	}
 	p.steady.Store(0)
 	p.healthy.Store(false)
 }
 
 // judge tells whether the engine is alive, given what it was.
 func (p *Prober) judge(was bool) bool {
-	silent := time.Since(p.start) - time.Duration(p.lastGood.Load())
-	if silent > p.limit() {
-		p.good.Store(0)
-		// The engine may have put the probes' flow on its list of those to drop (rules without the probe's rule do that): go
-		// on with another flow.
-		p.port.Add(1)
-		return false
+	now, fresh, good := time.Since(p.start), true, true
+	for i := range p.ways {
+		way := &p.ways[i]
+		if now-time.Duration(way.lastGood.Load()) > p.limit() {
+			way.good.Store(0)
+			fresh = false
+		}
+		steady := now-time.Duration(way.run.Load()) >= time.Duration(p.steady.Load())
+		good = good && steady && way.good.Load() >= int64(p.cfg.Good) && way.covered(p.flows)
 	}
-	return was || p.good.Load() >= int64(p.cfg.Good) && time.Since(p.start)-time.Duration(p.run.Load()) >= time.Duration(p.steady.Load())
+	if !fresh {
+		// The engine may have put the probes' flow on its list of those to drop (rules without the probe's rule do that): go
+		// on with other flows.
+		p.port.Add(uint32(p.flows))
+	}
+	return fresh && (was || good)
+}
+
+// covered tells whether a probe of each flow has come back.
+func (w *probeWay) covered(flows int) bool {
+	for flow := range w.answered[:flows] {
+		if !w.answered[flow].Load() {
+			return false
+		}
+	}
+	return true
 }
 
 // limit is how old the last good answer, and how late an answer may be. An engine that wakes up hands out all the old probes at
 // once, and they say nothing of the time in between.
 func (p *Prober) limit() time.Duration { return time.Duration(p.cfg.Lost) * p.cfg.Interval }
 
+// send sends a probe each way; of each flow, while the engine does not count as alive.
 func (p *Prober) send() {
-	p.seq++
-	p.sent.Add(1)
-	sent := p.sent.Load()
-	if back := p.returned.Load(); sent > back+1 {
-		p.lost.Store(sent - back - 1)
+	if sent, back := p.sent.Load(), p.returned.Load(); sent > back {
+		p.lost.Store(sent - back)
 	}
-	// An interface that is down loses the probe, as it would lose every packet.
-	_ = p.socket.Write(probeFrame(p.nonce, p.seq, time.Since(p.start), uint16(p.port.Load())))
+	flows := 1
+	if !p.healthy.Load() {
+		flows = p.flows
+	}
+	p.seq++
+	for way := range uint8(len(p.ways)) {
+		for flow := range flows {
+			p.sent.Add(1)
+			// An interface that is down loses the probe, as it would lose every packet.
+			_ = p.socket.Write(probe{nonce: p.nonce, seq: p.seq, at: time.Since(p.start), way: way, flow: uint16(flow)}.
+				frame(ledger.ProbeMAC(p.slot, way == repliesWay), uint16(p.port.Load())))
+		}
+	}
 }
 
 // Inject sends a whole Ethernet frame out of the agent's interface.
@@ -211,71 +282,21 @@ func (p *Prober) receive() error {
 }
 
 func (p *Prober) probeBack(data []byte) {
-	nonce, sentAt, ok := readProbe(data)
-	if !ok || nonce != p.nonce {
+	got, ok := readProbe(data)
+	if !ok || got.nonce != p.nonce || int(got.way) >= len(p.ways) || int(got.flow) >= p.flows {
 		return
 	}
 	p.returned.Add(1)
 	now := time.Since(p.start)
-	rtt := now - sentAt
-	if rtt > p.limit() || int64(sentAt) < p.since.Load() {
+	rtt := now - got.at
+	if rtt > p.limit() || int64(got.at) < p.since.Load() {
 		return
 	}
 	p.rtt.Store(int64(rtt))
-	p.lastGood.Store(int64(now))
-	if p.good.Add(1) == 1 {
-		p.run.Store(int64(now))
+	way := &p.ways[got.way]
+	way.lastGood.Store(int64(now))
+	way.answered[got.flow].Store(true)
+	if way.good.Add(1) == 1 {
+		way.run.Store(int64(now))
 	}
-}
-
-// A probe's payload: a magic word, the prober's nonce, the sequence number, and when it was sent on the prober's own clock.
-const (
-	probeMagic   = "mk-probe"
-	probePort    = 9 // "discard": no protocol is looked for there
-	probePayload = len(probeMagic) + 3*8
-	probeHeaders = 14 + 20 + 8
-)
-
-// Addresses of probes. The MACs are of the locally administered kind; the IP addresses are for documentation and meet no other
-// packet, since nothing but probes has their VLAN.
-var (
-	probeSrcMAC = [6]byte{0x0a, 0x6b, 0, 0, 0, 1}
-	probeDstMAC = [6]byte{0x0a, 0x6b, 0, 0, 0, 2}
-	probeSrc    = netip.MustParseAddr("192.0.2.1")
-	probeDst    = netip.MustParseAddr("192.0.2.2")
-)
-
-// probeFrame is a tagged Ethernet frame with a UDP packet. The source port tells apart flows, from 49152 on.
-func probeFrame(nonce, seq uint64, at time.Duration, flow uint16) []byte {
-	payload := make([]byte, 0, probePayload)
-	payload = append(payload, probeMagic...)
-	payload = binary.BigEndian.AppendUint64(payload, nonce)
-	payload = binary.BigEndian.AppendUint64(payload, seq)
-	payload = binary.BigEndian.AppendUint64(payload, uint64(at))
-
-	ip := &layers.IPv4{
-		Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolUDP, Id: uint16(seq),
-		SrcIP: probeSrc.AsSlice(), DstIP: probeDst.AsSlice(),
-	}
-	udp := &layers.UDP{SrcPort: layers.UDPPort(49152 + flow%16384), DstPort: probePort}
-	_ = udp.SetNetworkLayerForChecksum(ip)
-	buf := gopacket.NewSerializeBuffer()
-	// Serialising these fixed layers into memory cannot fail.
-	_ = gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
-		&layers.Ethernet{SrcMAC: probeSrcMAC[:], DstMAC: probeDstMAC[:], EthernetType: layers.EthernetTypeIPv4},
-		ip, udp, gopacket.Payload(payload))
-	return tagged(buf.Bytes(), ledger.ProbeVLAN)
-}
-
-// readProbe reads a frame without its tag.
-func readProbe(data []byte) (nonce uint64, sentAt time.Duration, ok bool) {
-	if len(data) < probeHeaders+probePayload {
-		return 0, 0, false
-	}
-	payload := data[probeHeaders:]
-	if string(payload[:len(probeMagic)]) != probeMagic {
-		return 0, 0, false
-	}
-	payload = payload[len(probeMagic):]
-	return binary.BigEndian.Uint64(payload), time.Duration(binary.BigEndian.Uint64(payload[16:])), true
 }

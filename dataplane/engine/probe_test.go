@@ -6,14 +6,54 @@ import (
 	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
+	"github.com/meerkat-dev/meerkat/dataplane/rawsocket"
 )
+
+// bothBack has a probe come back both ways.
+func (p *Prober) bothBack(sent probe) {
+	for sent.way = range uint8(len(p.ways)) {
+		p.back(sent)
+	}
+}
+
+func (p *Prober) back(sent probe) {
+	tagged := sent.frame(ledger.ProbeMAC(0, false), 0)
+	p.probeBack(append(tagged[:12:12], tagged[16:]...))
+}
+
+// Each thread of an engine must have let a probe through: those of all flows, both ways.
+func TestProberWaitsForEachThread(t *testing.T) {
+	p := &Prober{cfg: ProbeConfig{}.withDefaults(), flows: probeFlows(2), start: time.Now().Add(-time.Hour)}
+	for flow := range uint16(p.flows) {
+		if p.judge(false) {
+			t.Fatalf("the engine counts as alive after the probes of %d of %d flows", flow, p.flows)
+		}
+		p.back(probe{at: time.Since(p.start), way: requestsWay, flow: flow})
+		p.back(probe{at: time.Since(p.start), way: requestsWay, flow: flow})
+	}
+	for flow := range uint16(p.flows) {
+		if p.judge(false) {
+			t.Fatalf("the engine counts as alive after replies' probes of %d of %d flows", flow, p.flows)
+		}
+		p.back(probe{at: time.Since(p.start), way: repliesWay, flow: flow})
+	}
+	if !p.judge(false) {
+		t.Error("the engine does not count as alive when all probes came back")
+	}
+	for range 3 { // one way goes on, the other does not
+		time.Sleep(p.limit() / 2)
+		p.back(probe{at: time.Since(p.start), way: requestsWay})
+	}
+	if p.judge(true) {
+		t.Error("an engine that takes in no replies counts as alive")
+	}
+}
 
 // An engine that wakes up hands out old probes; those of another prober may come at any time.
 func TestProberCountsFreshProbesOfItsOwn(t *testing.T) {
-	p := &Prober{cfg: ProbeConfig{}.withDefaults(), nonce: 7, start: time.Now().Add(-time.Hour)}
+	p := &Prober{cfg: ProbeConfig{}.withDefaults(), flows: 1, nonce: 7, start: time.Now().Add(-time.Hour)}
 	back := func(nonce uint64, age time.Duration) {
-		tagged := probeFrame(nonce, 1, time.Since(p.start)-age, 0)
-		p.probeBack(append(tagged[:12:12], tagged[16:]...))
+		p.bothBack(probe{nonce: nonce, at: time.Since(p.start) - age})
 	}
 	for range 3 {
 		back(7, time.Second)
@@ -38,11 +78,8 @@ func TestProberCountsFreshProbesOfItsOwn(t *testing.T) {
 
 // An engine that answers now and then does not count as alive in between; one that has just started does at once.
 func TestProberWantsSteadyAnswers(t *testing.T) {
-	p := &Prober{cfg: ProbeConfig{}.withDefaults(), start: time.Now().Add(-time.Hour)}
-	back := func() {
-		tagged := probeFrame(0, 1, time.Since(p.start), 0)
-		p.probeBack(append(tagged[:12:12], tagged[16:]...))
-	}
+	p := &Prober{cfg: ProbeConfig{}.withDefaults(), flows: 1, start: time.Now().Add(-time.Hour)}
+	back := func() { p.bothBack(probe{at: time.Since(p.start)}) }
 	back()
 	back()
 	if !p.judge(false) {
@@ -52,7 +89,9 @@ func TestProberWantsSteadyAnswers(t *testing.T) {
 	if p.judge(false) {
 		t.Error("an engine that had stopped answering counts as alive at once")
 	}
-	p.run.Add(-int64(time.Second))
+	for i := range p.ways {
+		p.ways[i].run.Add(-int64(time.Second))
+	}
 	if !p.judge(false) {
 		t.Error("an engine that has answered for a second does not count as alive")
 	}
@@ -73,15 +112,16 @@ func TestProberWantsSteadyAnswers(t *testing.T) {
 // The Prober alone, with a wire in the engine's place.
 func TestProberOnAWire(t *testing.T) {
 	n := newTestNet(t)
-	a, err := openRawSocket(n.node, "mk-l7a")
+	a, err := rawsocket.Open(n.node, "mk-l7a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := openRawSocket(n.node, "mk-l7b")
+	b, err := rawsocket.Open(n.node, "mk-l7b")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go pump(a, func(f frame) { _ = b.Write(tagged(f.Data, f.VLAN)) })
+	go pump(a, func(f rawsocket.Frame) { _ = b.Write(rawsocket.Tagged(f.Data, f.VLAN, 0)) })
+	go pump(b, func(f rawsocket.Frame) { _ = a.Write(rawsocket.Tagged(f.Data, f.VLAN, 0)) })
 	changes := make(chan bool, 10)
 	p, err := NewProber(n.node, "mk-agent", ProbeConfig{Interval: 20 * time.Millisecond}, func(ok bool) { changes <- ok }, nil)
 	if err != nil {
@@ -115,12 +155,12 @@ func TestProberOnAWire(t *testing.T) {
 }
 
 func TestProbeFrame(t *testing.T) {
-	data := probeFrame(1, 2, time.Second, 3)
+	data := probe{nonce: 1, seq: 2, at: time.Second, way: repliesWay, flow: 3}.frame(ledger.ProbeMAC(4, true), 5)
 	if got := uint16(data[14])<<8 | uint16(data[15]); got != ledger.ProbeVLAN {
 		t.Errorf("VLAN %d", got)
 	}
-	nonce, at, ok := readProbe(append(data[:12:12], data[16:]...))
-	if nonce != 1 || at != time.Second || !ok {
-		t.Errorf("%d %v %v", nonce, at, ok)
+	got, ok := readProbe(append(data[:12:12], data[16:]...))
+	if want := (probe{nonce: 1, seq: 2, at: time.Second, way: repliesWay, flow: 3}); got != want || !ok {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 // process is a running Suricata: one that was started here, or one that survived an earlier supervisor and was adopted.
@@ -37,6 +38,7 @@ type processSpec struct {
 	log            *os.File
 	lock           *os.File // inherited: the pair stays locked as long as the process lives
 	killWithParent bool
+	nice           int
 }
 
 // startProcess starts the program and returns at once.
@@ -49,7 +51,7 @@ func startProcess(spec processSpec) (*process, error) {
 	// The parent-death signal is sent when the thread that started the process ends, not the process of that thread. So the
 	// thread lives until the child is gone. It is also the one that is in the engine's network namespace while the child is made,
 	// and that has given up what the child must not have.
-	onOwnThread(func() {
+	ownthread.Run(func() {
 		p, cmd, err := spec.start()
 		started <- result{p, err}
 		if err == nil {
@@ -71,6 +73,9 @@ func (spec processSpec) start() (*process, *exec.Cmd, error) {
 	if err := launcher.DropPrivileges(unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_DAC_READ_SEARCH); err != nil {
 		return nil, nil, err
 	}
+	if err := launcher.BeNice(spec.nice); err != nil {
+		return nil, nil, fmt.Errorf("cannot give the engine the niceness %d: %w", spec.nice, err)
+	}
 	cmd := exec.Command(spec.argv[0], spec.argv[1:]...)
 	cmd.Stdout, cmd.Stderr = spec.log, spec.log
 	cmd.ExtraFiles = []*os.File{spec.lock}
@@ -78,7 +83,7 @@ func (spec processSpec) start() (*process, *exec.Cmd, error) {
 	// A session of its own: a Ctrl-C on the terminal is for the supervisor, which then ends the engine in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if spec.killWithParent {
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL //nolint:forbidigo // our caller has a thread for it
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, nil, fmt.Errorf("cannot start %s: %w", spec.argv[0], err)
@@ -241,6 +246,16 @@ func endOfLog(path string) []byte {
 	}
 	text, _ := io.ReadAll(io.LimitReader(f, lastLog))
 	return text
+}
+
+// ends waits for the process to end by itself, for a while at most, and tells whether it has.
+func (p *process) ends(within time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
 }
 
 // lastErrors are the last words of the log that tell why the engine ended.

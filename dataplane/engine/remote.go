@@ -30,7 +30,7 @@ type launched struct {
 }
 
 func newLaunched(cfg Config, lockPath string) *launched {
-	l := &launched{cfg: cfg, client: launcher.Client{Dir: cfg.Dir}, lockPath: lockPath}
+	l := &launched{cfg: cfg, client: launcher.Client{Place: cfg.place()}, lockPath: lockPath}
 	l.over, l.end = context.WithCancel(context.Background())
 	return l
 }
@@ -90,7 +90,7 @@ func (l *launched) status(ctx context.Context) (launcher.Reply, error) {
 	if err != nil {
 		return status, err
 	}
-	binary, err := parseVersion("the launcher's Suricata", []byte(said))
+	binary, err := ParseVersion("the launcher's Suricata", []byte(said))
 	if err != nil {
 		return status, err
 	}
@@ -100,11 +100,11 @@ func (l *launched) status(ctx context.Context) (launcher.Reply, error) {
 	return status, nil
 }
 
-func (l *launched) start(ctx context.Context, args []string) (*process, error) {
+func (l *launched) start(ctx context.Context, args []string, fresh bool) (*process, error) {
 	if _, err := l.status(ctx); err != nil {
 		return nil, err
 	}
-	p, err := l.client.Start(ctx, args)
+	p, err := l.client.Start(ctx, args, l.cfg.Nice, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (l *launched) check(ctx context.Context, args []string) (checked, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
 	}
-	exit, err := l.client.Check(ctx, args, limit)
+	exit, err := l.client.Check(ctx, args, l.cfg.checkNice(), limit)
 	if err != nil {
 		return checked{}, err
 	}

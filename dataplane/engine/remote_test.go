@@ -36,13 +36,14 @@ func TestLauncherProcess(t *testing.T) {
 	if dir == "" {
 		t.Skip("only as a process of other tests")
 	}
-	s := &launcher.Server{Dir: dir, Program: os.Getenv("MEERKAT_TEST_PROGRAM"), User: suricataUID, Log: os.Stderr}
+	s := &launcher.Server{Place: launcher.Place{Root: dir}, Program: os.Getenv("MEERKAT_TEST_PROGRAM"), User: suricataUID, Log: os.Stderr}
 	if s.Program == "" {
 		s.Program = requireSuricata(t).Path
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	go s.Reap(ctx)
+	s.Family = &launcher.Family{}
+	go s.Family.Reap(ctx)
 	if err := s.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,10 @@ func (n *testNet) startLauncher(t *testing.T, dir string, env ...string) *testLa
 			t.Logf("the launcher said:\n%s", l.said)
 		}
 	})
-	waitFor(t, 5*time.Second, "listening", func() bool { _, err := launcher.Client{Dir: dir}.Status(t.Context()); return err == nil })
+	waitFor(t, 5*time.Second, "listening", func() bool {
+		_, err := launcher.Client{Place: launcher.Place{Root: dir}}.Status(t.Context())
+		return err == nil
+	})
 	return l
 }
 
@@ -171,6 +175,8 @@ func TestLauncher(t *testing.T) {
 			t.Errorf("the same rules were loaded again: %s, and %s before", now, since)
 		}
 		mustGet(t, conn, "/public/c")
+		// Suricata looks for who listens to its events at most every half second, and loses those in between.
+		time.Sleep(600 * time.Millisecond)
 		mustBeDenied(t, conn, "/admin")
 		nextEvent(t, e, "alert to the new supervisor", isDenial)
 	})

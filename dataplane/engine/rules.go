@@ -17,6 +17,8 @@ import (
 type Rules struct {
 	Firewall []byte
 	Detect   []byte
+	// Variables is a section "vars" of suricata.yaml, as YAML, for an engine that runs signatures; empty for one that does not.
+	Variables []byte
 	// Expected is how many rules the two files hold. When it is not 0, rules that count otherwise are refused.
 	Expected int
 }
@@ -49,11 +51,11 @@ type LoadError struct {
 
 // FailedRule is one rule that the engine refused.
 type FailedRule struct {
-	File   string // "firewall.rules" or "detect.rules"
-	Line   int    // from 1
-	SID    uint32 // 0 when the rule's text has none
-	Rule   string
-	Reason string
+	File   string `json:"file"` // "firewall.rules" or "detect.rules"
+	Line   int    `json:"line"` // from 1
+	SID    uint32 `json:"sid"`  // 0 when the rule's text has none
+	Rule   string `json:"rule"`
+	Reason string `json:"reason"`
 }
 
 // Error names every refused rule and its reason.
@@ -100,6 +102,10 @@ func (r Rules) hash() string {
 	fmt.Fprintf(h, "%d\n", len(r.Firewall))
 	h.Write(r.Firewall)
 	h.Write(r.Detect)
+	if len(r.Variables) > 0 {
+		fmt.Fprintf(h, "\n%d\n", len(r.Detect))
+		h.Write(r.Variables)
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -171,7 +177,11 @@ func writeRules(dir string, r Rules) error {
 	if err := root.Mkdir(name, 0o750); err != nil {
 		return err
 	}
-	for file, content := range map[string][]byte{firewallFile: r.Firewall, detectFile: r.Detect, manifestFile: text} {
+	files := map[string][]byte{firewallFile: r.Firewall, detectFile: r.Detect, manifestFile: text}
+	if len(r.Variables) > 0 {
+		files[variablesFile] = r.Variables
+	}
+	for file, content := range files {
 		if err := root.WriteFile(filepath.Join(name, file), content, 0o640); err != nil {
 			return err
 		}

@@ -8,6 +8,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 // runner has Suricata run: as a child of this process, or by a launcher in another container.
@@ -15,8 +19,8 @@ type runner interface {
 	// claim makes the pair of interfaces this supervisor's, until release. It gives the engine of an earlier supervisor of Dir
 	// that runs already, or nil.
 	claim(ctx context.Context) (*process, error)
-	// start starts the engine and returns at once.
-	start(ctx context.Context, args []string) (*process, error)
+	// start starts the engine and returns at once. What an earlier one has compiled is removed first where fresh is set.
+	start(ctx context.Context, args []string, fresh bool) (*process, error)
 	// check runs Suricata with these arguments to its end, or until the context ends. The error tells that it could not be run.
 	check(ctx context.Context, args []string) (checked, error)
 	// version is that of the Suricata that runs; "" when it is not known yet.
@@ -63,7 +67,7 @@ func (c *child) survivor() (*process, error) {
 	return adoptProcess(pid, p.log())
 }
 
-func (c *child) start(_ context.Context, args []string) (*process, error) {
+func (c *child) start(_ context.Context, args []string, fresh bool) (*process, error) {
 	p := paths(c.cfg.Dir)
 	if c.lock == nil { // the process before was adopted
 		lock, err := tryLock(c.lockPath)
@@ -73,13 +77,16 @@ func (c *child) start(_ context.Context, args []string) (*process, error) {
 		c.lock = lock
 	}
 	_ = os.Remove(c.cfg.commandSocket())
+	if fresh {
+		_ = os.RemoveAll(c.cfg.cacheDir())
+	}
 	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the engine's log: %w", err)
 	}
 	defer log.Close() //nolint:errcheck // the process has its own
 	proc, err := startProcess(processSpec{
-		argv: append([]string{c.cfg.Binary.Path}, args...), netns: c.cfg.Netns, log: log, lock: c.lock, killWithParent: c.cfg.KillWithParent,
+		argv: append([]string{c.cfg.Binary.Path}, args...), netns: c.cfg.Netns, log: log, lock: c.lock, killWithParent: c.cfg.KillWithParent, nice: c.cfg.Nice,
 	})
 	if err != nil {
 		return nil, err
@@ -95,7 +102,13 @@ func (c *child) check(ctx context.Context, args []string) (checked, error) {
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(ctx, c.cfg.Binary.Path, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} //nolint:forbidigo // its thread is its own
+	ended := make(chan error, 1)
+	ownthread.Run(func() {
+		_ = launcher.BeNice(c.cfg.checkNice())
+		ended <- cmd.Run()
+	})
+	err := <-ended
 	if ctx.Err() != nil {
 		return checked{}, context.Cause(ctx)
 	}

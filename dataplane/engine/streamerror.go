@@ -13,6 +13,10 @@ const (
 	streamErrorLasts = time.Second
 	// streamErrorTimes is how often it must have been dropped by then.
 	streamErrorTimes = 4
+	// A SYN makes no sense where the engine still follows an earlier connection from the same port, since it has not seen how that ended:
+	// it may have died meanwhile. Such a SYN makes no sense later either. It is sent again after a second: the second time tells.
+	streamErrorSYNLasts = 500 * time.Millisecond
+	streamErrorSYNTimes = 2
 	// streamErrorPause is after which pause a packet is no longer the same: a probe of an idle connection, for example.
 	streamErrorPause = 10 * time.Second
 	// streamErrorFlows bounds the connections that are watched at a time.
@@ -50,5 +54,9 @@ func (f *streamErrorFilter) holds(e Event) bool {
 	}
 	s.last = e.Time
 	s.times++
-	return s.times < streamErrorTimes || e.Time.Sub(s.first) < streamErrorLasts
+	times, lasts := streamErrorTimes, streamErrorLasts
+	if e.Drop.SYN && e.Drop.TCPAck == 0 {
+		times, lasts = streamErrorSYNTimes, streamErrorSYNLasts
+	}
+	return s.times < times || e.Time.Sub(s.first) < lasts
 }

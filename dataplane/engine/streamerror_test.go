@@ -14,6 +14,11 @@ func TestStreamErrorFilter(t *testing.T) {
 			Drop: &Drop{Reason: DropByStream, TCPSeq: seq, TCPAck: ack},
 		}
 	}
+	syn := func(after time.Duration, seq uint32) Event {
+		e := drop(1, after, "a", seq, 0)
+		e.Drop.SYN = true
+		return e
+	}
 	const ms = time.Millisecond
 	type step struct {
 		event Event
@@ -24,6 +29,10 @@ func TestStreamErrorFilter(t *testing.T) {
 			{drop(1, 0, "a", 5, 7), true}, {drop(1, 200*ms, "a", 5, 7), true}, {drop(1, 600*ms, "a", 5, 7), true},
 			{drop(1, 1400*ms, "a", 5, 7), false}, {drop(1, 3000*ms, "a", 5, 7), false},
 		},
+		"the SYN of a connection from a port that is still in use": {
+			{drop(1, 0, "a", 5, 7), true}, {syn(300*ms, 90), true}, {syn(1300*ms, 90), false}, {syn(2300*ms, 90), false},
+		},
+		"a SYN and its copy, and that of another connection": {{syn(0, 90), true}, {syn(1*ms, 90), true}, {syn(900*ms, 95), true}},
 		"many at once": {
 			{drop(1, 0, "a", 5, 7), true}, {drop(1, 1*ms, "a", 5, 7), true}, {drop(1, 2*ms, "a", 5, 7), true},
 			{drop(1, 3*ms, "a", 5, 7), true}, {drop(1, 4*ms, "a", 5, 7), true},

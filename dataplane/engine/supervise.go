@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/meerkat-dev/meerkat/dataplane/rawsocket"
 )
 
 // maxLog is the size at which the engine's log is emptied.
@@ -25,9 +27,11 @@ func (e *Engine) supervise(ctx context.Context) {
 				return
 			case <-p.done:
 			}
-			if e.state.hasInspected(p) {
+			inspected := e.state.hasInspected(p)
+			if inspected {
 				wait = e.cfg.Backoff
 			}
+			e.spoiled.Store(!inspected)
 			why := fmt.Sprintf("it ended (%s)%s", p.how, lastErrors(p.said()))
 			prober := e.prober.Load()
 			e.state.ended(p, why, prober != nil)
@@ -57,6 +61,7 @@ const (
 
 // restart brings the engine up, unless a Load has done so.
 func (e *Engine) restart(ctx context.Context) error {
+	e.beforeStart(ctx) // which may wait for a Load
 	if err := e.lockRules(ctx); err != nil {
 		return err
 	}
@@ -97,6 +102,28 @@ func (e *Engine) probe(ctx context.Context, prober *Prober) {
 	if err := prober.Run(ctx); err != nil && ctx.Err() == nil {
 		e.state.probes(false)
 		e.log.Error(err, "No more probes", "interface", e.cfg.Agent)
+	}
+}
+
+// keepAsking asks an engine that detects whether it is there: no probe comes back from it.
+func (e *Engine) keepAsking(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.HangTimeout / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p := e.state.running()
+		if p == nil || e.lockRules(ctx) != nil {
+			continue
+		}
+		alive := e.answers(ctx)
+		e.unlockRules()
+		if ctx.Err() == nil && e.state.running() == p {
+			e.state.probes(alive)
+		}
 	}
 }
 
@@ -143,20 +170,20 @@ func (e *Engine) trimLog() {
 }
 
 // wake sends a packet into the engine by each of its interfaces.
-func (e *Engine) wake(wakers []*rawSocket) {
+func (e *Engine) wake(wakers []*rawsocket.Socket) {
 	if e.cfg.Wake != nil {
 		e.cfg.Wake()
 		return
 	}
 	for _, w := range wakers {
-		_ = w.Write(probeFrame(0, 0, 0, 0))
+		_ = w.Write(wakeFrame())
 	}
 }
 
 // openWakers opens the other ends of veth pairs, where they are in the same network namespace. What is sent there arrives at the
 // engine's end, whatever bridge the other end is a port of. Without them a reload takes up to 0.3 s longer.
-func openWakers(netns string, interfaces ...string) []*rawSocket {
-	var wakers []*rawSocket
+func openWakers(netns string, interfaces ...string) []*rawsocket.Socket {
+	var wakers []*rawsocket.Socket
 	_ = inNetns(netns, func() error {
 		for _, name := range interfaces {
 			link, err := netlink.LinkByName(name)
@@ -167,7 +194,7 @@ func openWakers(netns string, interfaces ...string) []*rawSocket {
 			if link.Type() != "veth" || peer == 0 || link.Attrs().NetNsID >= 0 {
 				continue
 			}
-			if s, err := rawSocketByIndex(peer, 0); err == nil {
+			if s, err := rawsocket.OpenIndex(peer, 0); err == nil {
 				wakers = append(wakers, s)
 			}
 		}

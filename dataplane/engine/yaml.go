@@ -14,8 +14,14 @@ type section = map[string]any
 // suricataYAML is the whole configuration of the running engine.
 func (c Config) suricataYAML() ([]byte, error) {
 	p := paths(c.Dir)
-	s := c.common(p.rules())
+	s := c.base(p.rules())
 	s["af-packet"] = []any{c.afPacket(c.A, c.B, 98), c.afPacket(c.B, c.A, 97)}
+	if c.Kind == Detect {
+		s["af-packet"] = []any{c.afPacket(c.A, "", 98)}
+	}
+	if c.InPod != nil {
+		s["af-packet"], s["default-packet-size"] = c.podPackets(), packetSize
+	}
 	s["unix-command"] = section{"enabled": true, "filename": c.commandSocket()}
 	s["outputs"] = []any{section{"eve-log": section{
 		"enabled": true,
@@ -25,28 +31,45 @@ func (c Config) suricataYAML() ([]byte, error) {
 		"filename": p.eventSocket(),
 		// The MAC addresses of denied packets: resets to both ends go the same ways.
 		"ethernet": true,
-		"types":    eventTypes(c.ReportRequests),
+		"types":    c.eventTypes(),
 	}}}
 	s["logging"] = section{
 		"default-log-level": "notice",
 		"outputs":           []any{section{"console": section{"enabled": true, "type": "json"}}},
 	}
+	c.caching(s, "1s")
 	// Counters, for the command "dump-counters"; nothing writes them out.
 	s["stats"] = section{"enabled": true, "interval": 1}
-	return render(s, c.Settings...)
+	return render(s, c.settings()...)
 }
 
 // checkYAML is the configuration for "suricata -T" on the staged rules: everything that rules are judged by, and nothing that
 // touches the running engine's sockets.
 func (c Config) checkYAML() ([]byte, error) {
-	s := c.common(paths(c.Dir).stagedRules())
+	s := c.check(paths(c.Dir).stagedRules())
+	c.caching(s, "0")
+	return render(s, c.settings()...)
+}
+
+// check is the configuration for a run that only reads the rules in a directory.
+func (c Config) check(rules string) section {
+	s := c.base(rules)
 	s["outputs"] = []any{}
 	s["logging"] = section{
 		"default-log-level": "info",
 		"outputs":           []any{section{"console": section{"enabled": true, "type": "json"}}},
 	}
 	s["stats"] = section{"enabled": false}
-	return render(s, c.Settings...)
+	return s
+}
+
+// base is what the running engine and the check of rules have in common.
+func (c Config) base(rules string) section {
+	s := c.common(rules)
+	if c.Kind != Policy {
+		c.forSignatures(s, rules)
+	}
+	return s
 }
 
 func (c Config) common(rules string) section {
@@ -93,20 +116,28 @@ func (c Config) common(rules string) section {
 		"security": section{
 			"limit-noproc": true,
 			"landlock": section{
-				"enabled": true, "directories": section{"read": []any{c.Dir}, "write": []any{c.engineDir()}},
+				"enabled": true, "directories": section{"read": c.readable(), "write": []any{c.engineDir()}},
 			},
 		},
 	}
 }
 
+// readable are the directories that the engine may read. The right to write is none to read what was written, such as a cache.
+func (c Config) readable() []any {
+	if c.Kind == Policy || c.engineDir() == c.Dir {
+		return []any{c.Dir}
+	}
+	return []any{c.Dir, c.engineDir()}
+}
+
 // afPacket is one direction: what arrives on in is judged and sent out of out.
 func (c Config) afPacket(in, out string, cluster int) section {
-	return section{
+	s := section{
 		"interface":    in,
 		"copy-mode":    "ips",
 		"copy-iface":   out,
 		"threads":      c.Threads,
-		"cluster-id":   cluster,
+		"cluster-id":   cluster - 2*int(c.Slot),
 		"cluster-type": "cluster_flow",
 		// A fragment put together by the kernel would be larger than the MTU of the interface it leaves by.
 		"defrag": false,
@@ -117,10 +148,22 @@ func (c Config) afPacket(in, out string, cluster int) section {
 		"buffer-size":     1 << 20,
 		"checksum-checks": false,
 	}
+	if out == "" {
+		delete(s, "copy-mode")
+		delete(s, "copy-iface")
+	}
+	return s
 }
 
 // eventTypes are what the engine reports; see Event for which records a denial makes.
-func eventTypes(requests bool) []any {
+func (c Config) eventTypes() []any {
+	if c.Kind != Policy {
+		return signatureEventTypes()
+	}
+	return policyEventTypes(c.ReportRequests)
+}
+
+func policyEventTypes(requests bool) []any {
 	types := []any{
 		section{"alert": section{
 			"metadata": section{

@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,10 @@ type Reason struct {
 	Rule   string `json:"rule"`
 	// Why is a clause: "path /admin is not under /public/".
 	Why string `json:"why"`
-	// satisfied counts the conditions that the request satisfied before it failed this one.
-	satisfied int
+	// Wants is a clause about the rule, of what it asks for instead: "whose path is /public/*"; empty without a rule.
+	Wants string `json:"wants,omitempty"`
+	// satisfied counts the conditions that the request satisfied before it failed this one, failed all those that it fails.
+	satisfied, failed int
 }
 
 // String returns "rule: why".
@@ -39,18 +42,28 @@ func Explain(entries []Entry, r Request) []Reason {
 		if why == "" {
 			return nil
 		}
-		reasons = append(reasons, Reason{Policy: e.Policy, Rule: e.Rule, Why: why, satisfied: satisfied})
+		reasons = append(reasons, Reason{Policy: e.Policy, Rule: e.Rule, Why: why, Wants: e.wants(satisfied), satisfied: satisfied, failed: e.failures(r)})
 	}
 	return reasons
 }
 
-// Nearest returns the Reason of the entry that comes nearest to allowing the request; the first of those that are equally
-// near. It is the zero Reason when there are none.
+// Nearest returns the Reason of the entry that comes nearest to allowing the request: the one that it fails latest, of several the one that
+// it fails in the fewest conditions, and of these the first. It is the zero Reason when there are none.
 func Nearest(reasons []Reason) Reason {
 	if len(reasons) == 0 {
 		return Reason{}
 	}
-	return slices.MaxFunc(reasons, func(a, b Reason) int { return a.satisfied - b.satisfied })
+	return slices.MaxFunc(reasons, func(a, b Reason) int { return cmp.Or(a.satisfied-b.satisfied, b.failed-a.failed) })
+}
+
+// failures counts the conditions that r does not satisfy.
+func (e Entry) failures(r Request) (n int) {
+	for _, condition := range e.conditions() {
+		if condition(r) != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // not says what a path that does not satisfy m is not.

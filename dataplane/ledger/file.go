@@ -20,6 +20,20 @@ type ledgerFile struct {
 	Groups  poolFile `json:"groups"`
 	Ingress poolFile `json:"ingressRuleSets"`
 	Egress  poolFile `json:"egressRuleSets"`
+	// Nil where there never was an inspection.
+	TapsIn  *poolFile `json:"ingressTaps,omitempty"`
+	TapsOut *poolFile `json:"egressTaps,omitempty"`
+	Slots   *poolFile `json:"slots,omitempty"`
+
+	Engine engineFile `json:"engine,omitzero"`
+	// SignatureEngines are those that prevent, by slot.
+	SignatureEngines map[uint8]engineFile `json:"signatureEngines,omitempty"`
+}
+
+// engineFile is the engine that was there last, and its slot.
+type engineFile struct {
+	Process string `json:"process"`
+	Slot    uint8  `json:"slot"`
 }
 
 type poolFile struct {
@@ -60,8 +74,19 @@ func (l *Ledger) decode(text []byte) error {
 	if f.Version != fileVersion {
 		return fmt.Errorf("it has version %d of the layout, while this program writes version %d", f.Version, fileVersion)
 	}
+	if f.Engine.Slot > EngineSlotLast {
+		return fmt.Errorf("the engine's slot is %d, and the last one is %d", f.Engine.Slot, EngineSlotLast)
+	}
+	l.engine = f.Engine
+	for slot, e := range f.SignatureEngines {
+		if e.Slot > EngineSlotLast {
+			return fmt.Errorf("the process of the signature engine in slot %d is %d, and the last one is %d", slot, e.Slot, EngineSlotLast)
+		}
+	}
+	l.signatureEngines = f.SignatureEngines
 	return errors.Join(
 		l.edges.restore(f.Edges), l.groups.restore(f.Groups), l.ingress.restore(f.Ingress), l.egress.restore(f.Egress),
+		l.tapsIn.restoreIfAny(f.TapsIn), l.tapsOut.restoreIfAny(f.TapsOut), l.slots.restoreIfAny(f.Slots),
 	)
 }
 
@@ -99,6 +124,22 @@ func (p *pool) restore(f poolFile) error {
 	return nil
 }
 
+func (p *pool) restoreIfAny(f *poolFile) error {
+	if f == nil {
+		return nil
+	}
+	return p.restore(*f)
+}
+
+// fileIfAny is nil for a pool that nobody ever took a number from.
+func (p *pool) fileIfAny() *poolFile {
+	if p.next == p.first {
+		return nil
+	}
+	f := p.file()
+	return &f
+}
+
 func (p *pool) file() poolFile {
 	return poolFile{Next: p.next, Live: p.live, Freed: p.freed}
 }
@@ -108,6 +149,8 @@ func (p *pool) file() poolFile {
 func (l *Ledger) Save() error {
 	text, err := json.MarshalIndent(ledgerFile{
 		Version: fileVersion, Edges: l.edges.file(), Groups: l.groups.file(), Ingress: l.ingress.file(), Egress: l.egress.file(),
+		TapsIn: l.tapsIn.fileIfAny(), TapsOut: l.tapsOut.fileIfAny(), Slots: l.slots.fileIfAny(),
+		Engine: l.engine, SignatureEngines: l.signatureEngines,
 	}, "", " ")
 	if err != nil {
 		return fmt.Errorf("the ledger of numbers cannot be encoded: %w", err)

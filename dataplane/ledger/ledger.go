@@ -20,6 +20,10 @@ type Ledger struct {
 	saved []byte
 
 	edges, groups, ingress, egress *pool
+	// Of inspections: taps by direction, and the profiles' slots.
+	tapsIn, tapsOut, slots *pool
+	engine                 engineFile
+	signatureEngines       map[uint8]engineFile
 }
 
 // New returns an empty ledger that Save writes to path.
@@ -32,8 +36,13 @@ func New(path string) *Ledger {
 			GroupFirst, GroupLast),
 		ingress: newPool("rule sets at ingress", ruleSetRemedy, IngressFirst, IngressLast),
 		egress:  newPool("rule sets at egress", ruleSetRemedy, EgressFirst, EgressLast),
+		tapsIn:  newPool("combinations of inspections at ingress", tapRemedy, IngressFirst, IngressLast),
+		tapsOut: newPool("combinations of inspections at egress", tapRemedy, EgressFirst, EgressLast),
+		slots:   newPool("signature engines", "let inspections share engines, by the same mode, rule sets, variables and failure policy", SlotFirst, SlotLast),
 	}
 }
+
+const tapRemedy = "have fewer different combinations of inspections per Pod and port on this node: put them onto labels that more Pods share"
 
 const ruleSetRemedy = "have fewer different combinations of rules with l7 per peer and port on this node: " +
 	"put entries that go together into one rule, or policies onto labels that more Pods share"
@@ -90,7 +99,10 @@ func (l *Ledger) Inherit(formers map[string]string) {
 func (l *Ledger) Assign(p *plan.NodePlan, inUse func(id uint16) bool, now time.Time) (Numbers, error) {
 	carried := func(n uint32) bool { return inUse == nil || inUse(uint16(n)) }
 	free := func(uint32) bool { return false }
-	after := Ledger{edges: l.edges.clone(), groups: l.groups.clone(), ingress: l.ingress.clone(), egress: l.egress.clone()}
+	after := Ledger{
+		edges: l.edges.clone(), groups: l.groups.clone(), ingress: l.ingress.clone(), egress: l.egress.clone(),
+		tapsIn: l.tapsIn.clone(), tapsOut: l.tapsOut.clone(), slots: l.slots.clone(),
+	}
 	k := keysOf(p)
 	now = now.UTC().Truncate(time.Second)
 	err := errors.Join(
@@ -98,16 +110,43 @@ func (l *Ledger) Assign(p *plan.NodePlan, inUse func(id uint16) bool, now time.T
 		after.groups.assign(k.groups, free, now),
 		after.ingress.assign(k.ingress, carried, now),
 		after.egress.assign(k.egress, carried, now),
+		// Open connections are judged anew when their taps change.
+		after.tapsIn.assign(k.tapsIn, free, now),
+		after.tapsOut.assign(k.tapsOut, free, now),
+		after.slots.assign(k.slots, free, now),
 	)
 	if err != nil {
 		return Numbers{}, err
 	}
 	l.edges, l.groups, l.ingress, l.egress = after.edges, after.groups, after.ingress, after.egress
+	l.tapsIn, l.tapsOut, l.slots = after.tapsIn, after.tapsOut, after.slots
 	return l.numbers(p), nil
 }
 
+// EngineSlot gives the slot of an engine process, by anything that tells it from others: the same as long as the process is, and the
+// next one, in a circle, for another. Call Save before it is used.
+func (l *Ledger) EngineSlot(process string) uint8 {
+	if l.engine.Process != process {
+		l.engine = engineFile{Process: process, Slot: l.engine.Slot%EngineSlotLast + 1}
+	}
+	return l.engine.Slot
+}
+
+// SignatureProcess does the same for the signature engine in a slot.
+func (l *Ledger) SignatureProcess(slot uint8, process string) uint8 {
+	if l.signatureEngines == nil {
+		l.signatureEngines = map[uint8]engineFile{}
+	}
+	e := l.signatureEngines[slot]
+	if e.Process != process {
+		e = engineFile{Process: process, Slot: e.Slot%EngineSlotLast + 1}
+		l.signatureEngines[slot] = e
+	}
+	return e.Slot
+}
+
 // planKeys are the keys that a plan needs numbers for, each list sorted.
-type planKeys struct{ edges, groups, ingress, egress []string }
+type planKeys struct{ edges, groups, ingress, egress, tapsIn, tapsOut, slots []string }
 
 func keysOf(p *plan.NodePlan) planKeys {
 	var k planKeys
@@ -124,7 +163,17 @@ func keysOf(p *plan.NodePlan) planKeys {
 			k.egress = append(k.egress, p.RuleSets[i].Key)
 		}
 	}
-	for _, list := range [][]string{k.edges, k.groups, k.ingress, k.egress} {
+	for i := range p.Taps {
+		if p.Taps[i].Direction == plan.Ingress {
+			k.tapsIn = append(k.tapsIn, p.Taps[i].Key)
+		} else {
+			k.tapsOut = append(k.tapsOut, p.Taps[i].Key)
+		}
+	}
+	for i := range p.Profiles {
+		k.slots = append(k.slots, p.Profiles[i].Key)
+	}
+	for _, list := range [][]string{k.edges, k.groups, k.ingress, k.egress, k.tapsIn, k.tapsOut, k.slots} {
 		slices.Sort(list)
 	}
 	return k
@@ -150,6 +199,23 @@ func (l *Ledger) numbers(p *plan.NodePlan) Numbers {
 		} else {
 			n.RuleSets[s.Key] = uint16(l.egress.live[s.Key])
 		}
+	}
+	for i := range p.Taps {
+		t := &p.Taps[i]
+		from := l.tapsIn
+		if t.Direction == plan.Egress {
+			from = l.tapsOut
+		}
+		if n.Taps == nil {
+			n.Taps = map[string]uint16{}
+		}
+		n.Taps[t.Key] = uint16(from.live[t.Key])
+	}
+	for i := range p.Profiles {
+		if n.Slots == nil {
+			n.Slots = map[string]uint8{}
+		}
+		n.Slots[p.Profiles[i].Key] = uint8(l.slots.live[p.Profiles[i].Key])
 	}
 	return n
 }

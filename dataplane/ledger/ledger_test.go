@@ -273,3 +273,78 @@ func TestInherit(t *testing.T) {
 		t.Errorf("the numbers before are %v, and after %v", before, got)
 	}
 }
+
+// A process keeps its slot over restarts of whoever asks; each other one gets the next, and none is 0.
+func TestEngineSlots(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.json")
+	l := ledger.New(path)
+	for i := range 2*ledger.EngineSlotLast + 2 {
+		want := uint8(i%ledger.EngineSlotLast + 1)
+		process := fmt.Sprintf("%d since then", i)
+		if got := l.EngineSlot(process); got != want {
+			t.Fatalf("process %d has slot %d, not %d", i, got, want)
+		}
+		const one, other = 3, 15 // of which another process is there less often
+		if got := l.SignatureProcess(one, process); got != want {
+			t.Fatalf("process %d of a signature engine has number %d, not %d", i, got, want)
+		}
+		l.SignatureProcess(other, "1 since then")
+		if err := l.Save(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := ledger.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := again.EngineSlot(process); got != want {
+			t.Fatalf("read again, process %d has slot %d, not %d", i, got, want)
+		}
+		if got, another := again.SignatureProcess(one, process), again.SignatureProcess(other, "1 since then"); got != want || another != 1 {
+			t.Fatalf("read again, process %d of a signature engine has number %d, not %d, and the other's %d, not 1", i, got, want, another)
+		}
+		l = again
+	}
+}
+
+// Taps are numbered by direction, as rule sets are, and engines by slots; both outlive a restart, and a plan without inspections writes
+// nothing of them down.
+func TestTapsAndSlots(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.json")
+	l := ledger.New(path)
+	if _, err := l.Assign(&plan.NodePlan{}, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), "aps") || strings.Contains(string(text), "slots") {
+		t.Errorf("without inspections the file is %s, %v", text, err)
+	}
+	p := &plan.NodePlan{
+		Taps:     []plan.Tap{{Key: "in", Direction: plan.Ingress}, {Key: "out", Direction: plan.Egress}},
+		Profiles: []plan.Profile{{Key: "one"}, {Key: "two"}},
+	}
+	n, err := l.Assign(p, nil, time.Now())
+	if err != nil || n.Taps["in"] < ledger.IngressFirst || n.Taps["in"] > ledger.IngressLast || n.Taps["out"] < ledger.EgressFirst ||
+		n.Taps["out"] > ledger.EgressLast || n.Slots["one"] == n.Slots["two"] || n.Slots["one"] < ledger.SlotFirst {
+		t.Fatalf("the numbers are %+v, %v", n, err)
+	}
+	if err := l.Save(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := ledger.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Profiles = p.Profiles[1:]
+	if now, err := again.Assign(p, nil, time.Now()); err != nil || now.Slots["two"] != n.Slots["two"] || now.Taps["out"] != n.Taps["out"] {
+		t.Errorf("after a restart the numbers are %+v, %v; they were %+v", now, err, n)
+	}
+	p.Profiles = nil
+	for i := range 20 {
+		p.Profiles = append(p.Profiles, plan.Profile{Key: fmt.Sprint(i)})
+	}
+	if _, err := again.Assign(p, nil, time.Now()); err == nil || !strings.Contains(err.Error(), "signature engines") {
+		t.Errorf("20 engines: %v", err)
+	}
+}

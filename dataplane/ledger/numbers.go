@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"net"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -15,6 +16,10 @@ type Numbers struct {
 	// RuleSets gives each rule set its InspectionID, which is the VLAN id that the engine knows it by: IngressFirst..IngressLast
 	// for ingress, EgressFirst..EgressLast for egress, so that bit 11 tells the direction.
 	RuleSets map[string]uint16 `json:"ruleSets"`
+	// Taps gives each tap the VLAN id with which signature engines get its packets: from the same ranges, by direction. Nil without any.
+	Taps map[string]uint16 `json:"taps,omitempty"`
+	// Slots gives each profile the place of its engine, SlotFirst..SlotLast. Nil without any.
+	Slots map[string]uint8 `json:"slots,omitempty"`
 }
 
 // Ranges of the numbers.
@@ -30,6 +35,12 @@ const (
 	EgressFirst  = 2049
 	EgressLast   = 4093
 
+	SlotFirst = 1
+	SlotLast  = 15
+
+	// EngineSlots, of which each new engine process gets the next one, go from 1; 0 is none.
+	EngineSlotLast = 15
+
 	// ProbeVLAN is the VLAN id of the agent's in-band probes; no rule set ever has it.
 	ProbeVLAN = 4094
 	// ZoneBase is added to an edge's number to give its conntrack zone. High, because other users of the same conntrack
@@ -39,6 +50,16 @@ const (
 	// packets pass the edge twice.
 	HairpinZoneBase = 0xF000
 )
+
+// ProbeMAC is where the probes of an engine are addressed to, that go the way of requests or of replies through it: the agent's interface
+// carries those of all engines. The engine of policies has slot 0, signature engines theirs.
+func ProbeMAC(slot uint8, reply bool) net.HardwareAddr {
+	mac := net.HardwareAddr{0x0a, 0x6b, 0, 0, slot, 2}
+	if reply {
+		mac[3] = 1
+	}
+	return mac
+}
 
 // HairpinIPv4 and HairpinIPv6 are what a Pod that reaches itself through a Service of its own sees as its client's address, since
 // no Pod takes packets from its own. They are of no network that anybody else is in: link-local, which is never routed, and

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/config/crd"
 )
 
 func (r *reader) addNamespace(o *rawObject) {
@@ -32,18 +33,44 @@ func (r *reader) addEndpointSlice(o *rawObject) {
 	addObject(r, o, &r.objects.EndpointSlices, apivalidation.NameIsDNSSubdomain, defaultEndpointSlice, checkEndpointSlice)
 }
 
+func (r *reader) addConfigMap(o *rawObject) {
+	addObject(r, o, &r.objects.ConfigMaps, apivalidation.NameIsDNSSubdomain, nil, nil)
+}
+
 func (r *reader) addL7Policy(o *rawObject) {
-	schema, err := loadPolicySchema()
+	addOurs(r, o, crd.L7Policy, &r.objects.L7Policies, ValidateL7Policy)
+}
+
+func (r *reader) addRuleSet(o *rawObject) {
+	addOurs(r, o, crd.RuleSet, &r.objects.RuleSets, func(o *v1alpha1.RuleSet) field.ErrorList { return ValidateRuleSet(&o.Spec) })
+}
+
+func (r *reader) addClusterRuleSet(o *rawObject) {
+	addOurs(r, o, crd.ClusterRuleSet, &r.objects.ClusterRuleSets, func(o *v1alpha1.ClusterRuleSet) field.ErrorList { return ValidateRuleSet(&o.Spec) })
+}
+
+func (r *reader) addTrafficInspection(o *rawObject) {
+	addOurs(r, o, crd.TrafficInspection, &r.objects.TrafficInspections, ValidateTrafficInspection)
+}
+
+// addOurs holds an object of Meerkat's own kinds to its definition, and to what check says beyond that, and appends it.
+func addOurs[T any, P interface {
+	*T
+	metav1.Object
+}](r *reader, o *rawObject, definition string, list *[]T, check func(P) field.ErrorList) {
+	schema, err := loadSchema(definition)
 	if err != nil {
-		r.objectFault(o, "", nil, fmt.Sprintf("cannot be checked: the program's own definition of L7Policy is broken (%v); this is a bug in Meerkat", err))
+		r.objectFault(o, "", nil, fmt.Sprintf("cannot be checked: the program's own definition of %s is broken (%v); this is a bug in Meerkat", o.kind.name, err))
 		return
 	}
 	schema.applyDefaults(o.fields)
 	bySchema := schema.validate(o.fields)
-	check := func(policy *v1alpha1.L7Policy) field.ErrorList {
-		return mergeErrors(ValidateL7Policy(policy), bySchema)
-	}
-	addObject(r, o, &r.objects.L7Policies, apivalidation.NameIsDNSSubdomain, nil, check)
+	addObject(r, o, list, apivalidation.NameIsDNSSubdomain, nil, func(object P) field.ErrorList {
+		if check == nil {
+			return bySchema
+		}
+		return mergeErrors(check(object), bySchema)
+	})
 }
 
 // addObject decodes an object, applies defaults, judges it and appends it to its list.

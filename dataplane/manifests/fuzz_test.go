@@ -64,7 +64,11 @@ func write(t *testing.T, objects *Objects) []byte {
 	write1(t, &out, objects.Pods)
 	write1(t, &out, objects.Services)
 	write1(t, &out, objects.EndpointSlices)
+	write1(t, &out, objects.ConfigMaps)
 	write1(t, &out, objects.L7Policies)
+	write1(t, &out, objects.RuleSets)
+	write1(t, &out, objects.ClusterRuleSets)
+	write1(t, &out, objects.TrafficInspections)
 	return out.Bytes()
 }
 

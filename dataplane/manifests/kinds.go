@@ -28,7 +28,11 @@ func kinds() []kind {
 		{apiVersion: "v1", name: "Pod", goType: reflect.TypeFor[corev1.Pod](), add: (*reader).addPod},
 		{apiVersion: "v1", name: "Service", goType: reflect.TypeFor[corev1.Service](), add: (*reader).addService},
 		{apiVersion: "discovery.k8s.io/v1", name: "EndpointSlice", goType: reflect.TypeFor[discoveryv1.EndpointSlice](), add: (*reader).addEndpointSlice},
+		{apiVersion: "v1", name: "ConfigMap", goType: reflect.TypeFor[corev1.ConfigMap](), add: (*reader).addConfigMap},
 		{apiVersion: group, name: "L7Policy", goType: reflect.TypeFor[v1alpha1.L7Policy](), add: (*reader).addL7Policy},
+		{apiVersion: group, name: "RuleSet", goType: reflect.TypeFor[v1alpha1.RuleSet](), add: (*reader).addRuleSet},
+		{apiVersion: group, name: "ClusterRuleSet", cluster: true, goType: reflect.TypeFor[v1alpha1.ClusterRuleSet](), add: (*reader).addClusterRuleSet},
+		{apiVersion: group, name: "TrafficInspection", goType: reflect.TypeFor[v1alpha1.TrafficInspection](), add: (*reader).addTrafficInspection},
 	}
 }
 

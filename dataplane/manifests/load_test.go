@@ -29,6 +29,25 @@ func TestBad(t *testing.T) {
 	})
 }
 
+// TestFaultsAreInOneOrder reads an object in which several of the schema's CEL rules fail again and again.
+func TestFaultsAreInOneOrder(t *testing.T) {
+	// On one line, as an API server sends it: faults in a file are told by their lines.
+	const object = `{"apiVersion": "inspection.meerkat.dev/v1alpha1", "kind": "ClusterRuleSet", "metadata": {"name": "open"}, "spec": {"rollout": {"canary": 0}, "sources": [{"name": "feed", "url": {"address": "https://rules.example/a.rules", "refreshInterval": "1m"}}]}}`
+	var first string
+	for range 50 {
+		_, err := Read("object", strings.NewReader(object))
+		if err == nil {
+			t.Fatal("got no faults")
+		}
+		if first == "" {
+			first = err.Error()
+		}
+		if err.Error() != first {
+			t.Fatalf("it was\n%s\nand is\n%s", first, err)
+		}
+	}
+}
+
 // TestGood loads each of testdata/good and compares the objects, defaults applied, with the golden file beside it.
 func TestGood(t *testing.T) {
 	forEach(t, "testdata/good/*.*", func(t *testing.T, file string) {

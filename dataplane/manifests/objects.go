@@ -12,12 +12,16 @@ import (
 // Objects are what was read, each kind in the order of reading, with defaults applied. No two objects of a kind have the same
 // namespace and name.
 type Objects struct {
-	Namespaces     []corev1.Namespace
-	Nodes          []corev1.Node
-	Pods           []corev1.Pod
-	Services       []corev1.Service
-	EndpointSlices []discoveryv1.EndpointSlice
-	L7Policies     []v1alpha1.L7Policy
+	Namespaces         []corev1.Namespace
+	Nodes              []corev1.Node
+	Pods               []corev1.Pod
+	Services           []corev1.Service
+	EndpointSlices     []discoveryv1.EndpointSlice
+	ConfigMaps         []corev1.ConfigMap
+	L7Policies         []v1alpha1.L7Policy
+	RuleSets           []v1alpha1.RuleSet
+	ClusterRuleSets    []v1alpha1.ClusterRuleSet
+	TrafficInspections []v1alpha1.TrafficInspection
 
 	origins map[objectKey]Origin
 }

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 )
 
 // reader collects objects and faults.
@@ -160,7 +162,7 @@ func (r *reader) readList(o *rawObject) {
 // readKnown reads an object of a known kind.
 func (r *reader) readKnown(o *rawObject) {
 	denyNullIn := ""
-	if o.kind.name == "L7Policy" {
+	if o.kind.apiVersion == v1alpha1.GroupVersion.String() {
 		denyNullIn = "spec"
 	}
 	shape := newShapeChecker(denyNullIn)

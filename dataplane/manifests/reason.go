@@ -33,7 +33,7 @@ func reason(err *field.Error) string {
 	case detail == "":
 		detail = strings.ToLower(err.Type.String())
 	}
-	if !strings.Contains(detail, "; ") {
+	if !strings.Contains(detail, "; ") && !strings.Contains(detail, ": ") { // CEL rules have their remedy after a colon
 		detail += "; " + remedies(err.Type)
 	}
 	return detail

@@ -165,6 +165,9 @@ func (n *Node) renumber(ctx context.Context) error {
 	for _, a := range n.edges {
 		names = append(names, a.names[:]...)
 	}
+	for _, e := range n.signatures.engines {
+		names = append(names, e.portNames()...)
+	}
 	numbers, err := n.cfg.Switch.Ports(ctx)
 	if err != nil {
 		return err
@@ -178,6 +181,9 @@ func (n *Node) renumber(ctx context.Context) error {
 		}
 	}
 	n.pairs.EngineA, n.pairs.EngineB, n.pairs.Agent = numbers[names[0]], numbers[names[1]], numbers[names[2]]
+	for _, e := range n.signatures.engines {
+		e.setPorts(numbers)
+	}
 	for pod, a := range n.edges {
 		a.ports.Pod, a.ports.Uplink = numbers[a.names[0]], numbers[a.names[1]]
 		if a.ports.Pod == 0 || a.ports.Uplink == 0 {

@@ -158,6 +158,11 @@ func (n *Node) sweepPorts(ctx context.Context) error {
 	for _, a := range n.edges {
 		known[a.names[0]], known[a.names[1]] = true, true
 	}
+	for _, e := range n.signatures.engines {
+		for _, name := range e.portNames() {
+			known[name] = true
+		}
+	}
 	return n.cfg.Switch.DelPorts(ctx, slices.DeleteFunc(configured, func(name string) bool { return known[name] })...)
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
@@ -12,6 +13,9 @@ import (
 type report struct {
 	denied *engine.DeniedPacket
 	event  *engine.Event
+	// client hides behind the node's address that the packet has as one of its ends; invalid where there is none. It is looked up before
+	// the connection is reset, since conntrack forgets a connection that is.
+	client netip.AddrPort
 }
 
 // unjudged is how many reports wait for their verdict events before further ones are lost.
@@ -28,7 +32,15 @@ func (n *Node) followReports(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case p := <-n.denied:
-			if d := n.directory.Load(); d != nil {
+			d := n.directory.Load()
+			if p.Stray {
+				if d != nil {
+					n.stray(d, p)
+				}
+				continue
+			}
+			r.client = n.clientBehind(p.Src, p.Dst, p.Proto)
+			if d != nil {
 				n.resetRefused(d, p)
 			}
 			r.denied = &p
@@ -37,7 +49,11 @@ func (n *Node) followReports(ctx context.Context) {
 				return
 			}
 			if n.held(e) {
+				n.cfg.Log.V(1).Info("Held back", "from", e.Src, "to", e.Dst, "sequence", e.Drop.TCPSeq, "rule", e.Drop.Rule)
 				continue
+			}
+			if r.client = n.clientBehind(e.Src, e.Dst, e.Proto); !r.client.IsValid() {
+				r.client = n.clientBehind(e.Dst, e.Src, e.Proto)
 			}
 			if d := n.directory.Load(); d != nil {
 				n.reset(d, e)
@@ -73,8 +89,18 @@ func (n *Node) reportVerdicts(ctx context.Context, queue <-chan report) {
 		} else {
 			e, isNew = judge.FromEngine(d, *r.event)
 		}
+		if r.client.IsValid() {
+			e.Client = d.Behind(e.Client, r.client)
+		}
 		if isNew && n.cfg.OnVerdict != nil {
-			n.cfg.OnVerdict(e)
+			n.tellVerdict(e)
 		}
 	}
+}
+
+// tellVerdict tells a verdict event, one at a time.
+func (n *Node) tellVerdict(e verdict.Event) {
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	n.cfg.OnVerdict(e)
 }

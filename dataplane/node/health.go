@@ -107,24 +107,59 @@ func (n *Node) EngineHealth() engine.Health {
 	return h
 }
 
+// noteEngine gives an engine process that has not been there before a slot of its own: connections that were open before are told by
+// it, since the engine takes them up in their middle.
+func (n *Node) noteEngine() error {
+	process := n.engineProcess()
+	if process == "" {
+		return nil
+	}
+	n.process, n.pairs.EngineSlot = process, n.ledger.EngineSlot(process)
+	return n.ledger.Save()
+}
+
+// engineProcess tells the engine's process from any other; "" when there is none.
+func (n *Node) engineProcess() string {
+	s := n.engine.Status()
+	if s.PID == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d since %s", s.PID, s.StartedAt.UTC().Format(time.RFC3339Nano))
+}
+
 // setEngine makes the flows take the engine for one that inspects, or does not. It returns false when the flows cannot be changed
 // now: until they are, packets go to an engine that does not answer, and are lost.
 func (n *Node) setEngine(ctx context.Context, up bool, reason string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.engineUp == up {
-		return true
+	return n.turnEngine(ctx, up, reason)
+}
+
+// turnEngine is setEngine for who has the lock.
+func (n *Node) turnEngine(ctx context.Context, up bool, reason string) bool {
+	was, slot := n.engineUp, n.pairs.EngineSlot
+	if up {
+		if n.rulesPending.Load() {
+			return was // it inspects by the rules of an earlier time
+		}
+		if err := n.noteEngine(); err != nil {
+			n.cfg.Log.Error(err, "Cannot write down which engine it is")
+		}
 	}
-	if up && n.rulesPending.Load() {
-		return false // it inspects by the rules of an earlier time
+	if was == up && n.pairs.EngineSlot == slot {
+		return true
 	}
 	n.engineUp = up
 	if n.inherited {
+		if !n.leadInherited(ctx, up) {
+			n.engineUp, n.pairs.EngineSlot = was, slot
+			return false
+		}
 		return true
 	}
 	n.cfg.Log.Info("Engine changed", "inspects", up, "reason", reason)
 	if err := n.commit(ctx, n.current.plan, n.current.numbers); err != nil {
-		n.engineUp = !up
+		n.engineUp, n.pairs.EngineSlot = was, slot
 		n.cfg.Log.Error(err, "The flows do not follow the engine yet")
 		return false
 	}

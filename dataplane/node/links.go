@@ -66,6 +66,8 @@ type links struct {
 	edges  map[string]*watchedEdge // by the Pod's UID
 	owners map[string]string       // UIDs by names of interfaces on the node
 	faults map[string]LinkFault
+	// signatures are the ends of signature engines' pairs.
+	signatures []string
 }
 
 type watchedEdge struct {
@@ -101,6 +103,27 @@ func (l *links) follow(pod types.NamespacedName, t attach.Target, names ...strin
 	l.own(e, names...)
 	l.mu.Unlock()
 	l.poke(t.UID)
+}
+
+// followPairs begins to look after the ends of a signature engine's pairs.
+func (l *links) followPairs(ends ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range ends {
+		if l.owners[name] = thePairs; !slices.Contains(l.signatures, name) {
+			l.signatures = append(l.signatures, name)
+		}
+	}
+}
+
+// forgetPairs ends that.
+func (l *links) forgetPairs(ends ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range ends {
+		delete(l.owners, name)
+	}
+	l.signatures = slices.DeleteFunc(l.signatures, func(name string) bool { return slices.Contains(ends, name) })
 }
 
 // own makes interfaces on the node those of an edge; mu is held.
@@ -202,7 +225,10 @@ func (l *links) everything() map[string]bool {
 // look sets right what is wrong with one Pod's interfaces, or with the pairs.
 func (l *links) look(ctx context.Context, uid string) {
 	if uid == thePairs {
-		faults, err := l.attacher.MendPairs(l.mtu + vlanTag)
+		l.mu.Lock()
+		further := slices.Clone(l.signatures)
+		l.mu.Unlock()
+		faults, err := l.attacher.MendPairs(l.mtu+vlanTag, further...)
 		l.found(types.NamespacedName{}, faults, err)
 		return
 	}

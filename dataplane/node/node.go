@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,10 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meerkat-dev/meerkat/dataplane/alerts"
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
+	"github.com/meerkat-dev/meerkat/dataplane/capture"
+	"github.com/meerkat-dev/meerkat/dataplane/clientip"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
@@ -20,7 +24,7 @@ import (
 	suricatarules "github.com/meerkat-dev/meerkat/suricata-rules"
 )
 
-// Config says where a node's data plane lives. All fields but OnVerdict and EditFlows are required.
+// Config says where a node's data plane lives. All fields but OnVerdict, OnAlert, SignatureLaunchers, SignatureSettings, Again and EditFlows are required.
 type Config struct {
 	// Name is the node's.
 	Name string
@@ -28,6 +32,8 @@ type Config struct {
 	Netns string
 	// StateDir keeps what must survive a restart of this process: the ledger, the engine's files, the journals of attach.
 	StateDir string
+	// CaptureDir keeps the packets of inspections that ask for it; default CaptureDir(StateDir).
+	CaptureDir string
 	// Switch is the node's bridge.
 	Switch openflow.Switch
 	// MTU is the largest of the Pods' interfaces, in bytes.
@@ -39,6 +45,18 @@ type Config struct {
 	Locate func(pod types.NamespacedName) (attach.Target, error)
 	// OnVerdict is told every verdict event, one at a time. It must not block for long.
 	OnVerdict func(verdict.Event)
+	// OnAlert is told every alert event of inspections, one at a time. It must not block for long.
+	OnAlert func(alerts.Event)
+	// SignatureLaunchers is the directory of the launchers that run signature engines in another container
+	// (launcher.SignatureLaunchers); "" lets this process run them, as its children.
+	SignatureLaunchers string
+	// OnSignatureLoad, when set, is told of each load of a signature engine's rules, as Engine.OnLoad is of those of policies.
+	OnSignatureLoad func(engine.Loaded, error)
+	// SignatureSettings are sections of suricata.yaml for the signature engines, which win over the usual ones. Tests use them.
+	SignatureSettings []string
+	// Again, when set, is asked for another Sync when a load of signatures has ended in the background, and must not block; else the node makes
+	// the last one again by itself.
+	Again func()
 	// EditFlows, when set, may change what is about to be programmed. Tests use it to break the pipeline.
 	EditFlows func(*openflow.Bundle)
 	Log       logr.Logger
@@ -47,6 +65,7 @@ type Config struct {
 // Node is a running data plane. Its methods may be called from several goroutines.
 type Node struct {
 	cfg      Config
+	dnats    dnats
 	engine   *engine.Engine
 	attacher *attach.Attacher
 	links    *links
@@ -58,11 +77,15 @@ type Node struct {
 	rules   rulesInForce
 	current programmed
 	denials map[uint32]verdict.Denial // of the flows, by number
+	capture *capture.Keeper
 	// pairs are the port numbers of the engine's and the agent's pairs; engineUp is what the flows now take the engine for.
 	pairs    openflow.Ports
 	engineUp bool
 	// flowsToEngine is engineUp as it was when the flows were last committed.
 	flowsToEngine atomic.Bool
+	// process is the engine's that the flows know.
+	process string
+	found   inheritedFlows
 	// rulesPending tells that rules wait for an engine that is away: until it has them, no flow leads to it.
 	rulesPending atomic.Bool
 	// inherited tells that flows and Pods may be those of an earlier run: until the first Sync they are left as they are.
@@ -78,8 +101,15 @@ type Node struct {
 	directory atomic.Pointer[verdict.Directory]
 	meanings  atomic.Pointer[map[uint32]suricatarules.Meaning] // of the rules, by sid
 	denied    chan engine.DeniedPacket
-	stop      context.CancelFunc
-	running   sync.WaitGroup
+	telling   sync.Mutex // held while OnVerdict runs
+	// signatures are the engines of inspections.
+	signatures *signatureEngines
+	clients    clients
+	// resolver finds the clients behind the node's own addresses, unless another program's does.
+	resolver   *clientip.Resolver
+	background context.Context //nolint:containedctx // it ends with the node
+	stop       context.CancelFunc
+	running    sync.WaitGroup
 }
 
 // MTU overhead: packets to the engine carry a VLAN tag.
@@ -101,6 +131,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		edges:   map[types.NamespacedName]attached{},
 		denied:  make(chan engine.DeniedPacket, 1024),
 		current: programmed{plan: &plan.NodePlan{}}, inherited: true, forgotten: true, bridge: newBridge(),
+		signatures: newSignatures(),
 	}
 	if err := attacher.EnsurePairs(cfg.MTU + vlanTag); err != nil {
 		return nil, err
@@ -111,18 +142,32 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.startPath(ctx); err != nil {
 		return nil, errors.Join(err, n.abandon(ctx))
 	}
+	if err := n.noteEngine(); err != nil {
+		return nil, errors.Join(err, n.abandon(ctx))
+	}
+	n.capture = capture.New(capture.Options{
+		Dir: cmp.Or(cfg.CaptureDir, CaptureDir(cfg.StateDir)), Netns: cfg.Netns, Log: cfg.Log.WithName("capture"),
+	})
 	n.engineUp = n.engine.Health().Healthy // as the first Sync's flows say
+	if n.engineUp && !n.leadInherited(ctx, true) {
+		return nil, errors.Join(errors.New("the flows of an earlier run do not lead to the engine"), n.abandon(ctx))
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.stop = stop
+	n.stop, n.background = stop, background
 	n.links = newLinks(background, attacher, cfg.MTU, func(f LinkFault) {
 		cfg.Log.Info("An interface was changed", "pod", f.Pod, "what", f.What, "mended", f.Mended, "remedy", f.Remedy)
 	})
+	n.resolver = &clientip.Resolver{Netns: cfg.Netns, Interface: attach.Agent, Log: cfg.Log.WithName("clients")}
+	n.running.Go(func() { n.resolver.Run(background) })
 	n.running.Go(n.links.run)
 	n.running.Go(func() { n.followReports(background) })
 	n.running.Go(func() { n.followHealth(background) })
 	n.running.Go(func() { n.loadPending(background) })
 	n.running.Go(func() { n.watchBridge(background) })
 	n.running.Go(func() { n.recover(background) })
+	n.running.Go(func() { n.reportAlerts(background) })
+	n.running.Go(func() { n.limitCopies(background) })
+	n.adoptSignatures(ctx)
 	return n, nil
 }
 
@@ -141,6 +186,7 @@ func (n *Node) startEngine(ctx context.Context) error {
 	cfg.Netns = n.cfg.Netns
 	cfg.Dir = filepath.Join(n.cfg.StateDir, "engine")
 	cfg.Settings = append([]string{suricatarules.EngineYAML()}, cfg.Settings...)
+	cfg.BeforeStart = n.beforeEngine
 	cfg.OnDenied = func(p engine.DeniedPacket) {
 		select {
 		case n.denied <- p:
@@ -163,13 +209,15 @@ func (n *Node) startEngine(ctx context.Context) error {
 func (n *Node) Close(ctx context.Context) error {
 	n.stop()
 	n.running.Wait()
+	n.clients.close()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var errs []error
+	errs := []error{n.capture.Close()}
 	for pod := range n.edges {
 		errs = append(errs, n.release(ctx, pod))
 	}
-	errs = append(errs, n.releaseForgotten(ctx))
+	errs = append(errs, n.releaseForgotten(ctx), n.retireSignatures(ctx, &plan.NodePlan{}))
+	n.signatures.loads.Wait()
 	errs = append(errs, n.engine.Stop(ctx), n.cfg.Switch.DeleteBridge(ctx), n.attacher.RemovePairs())
 	return errors.Join(errs...)
 }
@@ -179,9 +227,17 @@ func (n *Node) Close(ctx context.Context) error {
 func (n *Node) Detach() error {
 	n.stop()
 	n.running.Wait()
+	n.clients.close()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.engine.Detach()
+	errs := []error{n.engine.Detach(), n.capture.Close()}
+	for _, e := range n.signatures.engines {
+		if e.engine != nil {
+			errs = append(errs, e.engine.Detach())
+		}
+	}
+	n.signatures.loads.Wait()
+	return errors.Join(errs...)
 }
 
 // Engine is the node's engine, for its status and for tests that send it signals.

@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/meerkat-dev/meerkat/dataplane/attach"
@@ -25,6 +24,7 @@ func (n *Node) reset(d *verdict.Directory, e engine.Event) {
 	if e.Drop == nil || e.Drop.RST || e.Proto != "TCP" || !d.Resets(e.VLAN) || len(e.SrcMAC) != 6 || len(e.DstMAC) != 6 {
 		return
 	}
+	n.cfg.Log.V(1).Info("Reset", "from", e.Src, "to", e.Dst, "reason", e.Drop.Reason, "rule", e.Drop.Rule)
 	forth, back := uint8(openflow.ResetToServer), uint8(openflow.ResetToClient)
 	if e.Interface == attach.EngineB {
 		forth, back = back, forth
@@ -47,6 +47,7 @@ func (n *Node) resetRefused(d *verdict.Directory, p engine.DeniedPacket) {
 	if !ok || !denial.Reset || p.TCP == nil || p.TCP.RST || len(p.SrcMAC) != 6 {
 		return
 	}
+	n.cfg.Log.V(1).Info("Reset", "from", p.Src, "to", p.Dst, "reason", "the flows deny it", "policies", denial.Policies)
 	vlan, mac := uint16(ledger.EgressFirst), somebody
 	if denial.Direction == plan.Ingress {
 		vlan, mac = ledger.IngressFirst, d.MAC(p.Dst.Addr())
@@ -67,7 +68,11 @@ func (n *Node) resetRefused(d *verdict.Directory, p engine.DeniedPacket) {
 // somebody is the source address of resets to a Pod, which does not look at it.
 var somebody = net.HardwareAddr{0x0a, 0x6d, 0, 0, 0, 1}
 
+// inject sends a frame; nil is none.
 func (n *Node) inject(frame []byte) {
+	if frame == nil {
+		return
+	}
 	if err := n.engine.Inject(frame); err != nil {
 		n.cfg.Log.V(1).Info("Cannot send a reset", "reason", err.Error())
 	}
@@ -82,31 +87,7 @@ type tcpReset struct {
 
 // resetFrame is a reset's whole frame, tagged with the connection's InspectionID and the way it goes.
 func resetFrame(vlan uint16, way uint8, r tcpReset) []byte {
-	src, dst := r.src, r.dst
-	ethernet := &layers.Ethernet{SrcMAC: r.srcMAC, DstMAC: r.dstMAC, EthernetType: layers.EthernetTypeDot1Q}
-	tag := &layers.Dot1Q{Priority: way, VLANIdentifier: vlan}
-	tcp := &layers.TCP{SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()), Seq: r.seq, Ack: r.ack, ACK: r.ack != 0, RST: true}
-	var ip gopacket.SerializableLayer
-	if src.Addr().Is4() {
-		tag.Type = layers.EthernetTypeIPv4
-		v4 := &layers.IPv4{
-			Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, Flags: layers.IPv4DontFragment,
-			SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice(),
-		}
-		_ = tcp.SetNetworkLayerForChecksum(v4) // fails only for what is no network layer
-		ip = v4
-	} else {
-		tag.Type = layers.EthernetTypeIPv6
-		v6 := &layers.IPv6{
-			Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice(),
-		}
-		_ = tcp.SetNetworkLayerForChecksum(v6)
-		ip = v6
-	}
-	buffer := gopacket.NewSerializeBuffer()
-	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buffer, options, ethernet, tag, ip, tcp); err != nil {
-		return nil // only when a length does not fit
-	}
-	return buffer.Bytes()
+	return segmentFrame(vlan, way, r.srcMAC, r.dstMAC, r.src.Addr(), r.dst.Addr(), &layers.TCP{
+		SrcPort: layers.TCPPort(r.src.Port()), DstPort: layers.TCPPort(r.dst.Port()), Seq: r.seq, Ack: r.ack, ACK: r.ack != 0, RST: true,
+	})
 }

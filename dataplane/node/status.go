@@ -22,6 +22,7 @@ const (
 	ReasonEngineInspects      = "EngineInspects"
 	ReasonEngineNotInspecting = "EngineNotInspecting"
 	ReasonInterfacesChanged   = "InterfacesChanged"
+	ReasonClientsUnknown      = "ClientsUnknown"
 	ReasonSwitchDown          = "SwitchDown"
 	ReasonFlowsOverwritten    = "FlowsOverwritten"
 	ReasonReady               = "Ready"
@@ -35,6 +36,8 @@ type Troubles struct {
 	Switch string
 	// Engine is why the engine does not inspect.
 	Engine string
+	// Clients is why clients behind the node's own addresses cannot be told from the node itself. Nobody's connections from there pass.
+	Clients string
 	// Overwritten says what others did to the flows of late. They have been put back.
 	Overwritten string
 }
@@ -42,7 +45,7 @@ type Troubles struct {
 // Troubles gives what is wrong with the node now.
 func (n *Node) Troubles() Troubles {
 	b := n.Bridge()
-	return Troubles{Switch: b.Down, Engine: n.EngineHealth().Reason, Overwritten: b.Disturbed(time.Now())}
+	return Troubles{Switch: b.Down, Engine: n.EngineHealth().Reason, Clients: n.resolver.Fault(), Overwritten: b.Disturbed(time.Now())}
 }
 
 // degraded gives the condition Degraded, and whether policies are enforced nevertheless. links are sentences about interfaces.
@@ -58,6 +61,8 @@ func (t Troubles) degraded(links []string) (c metav1.Condition, enforced bool) {
 		}
 	case t.Engine != "":
 		c.Reason, c.Message = ReasonEngineNotInspecting, "the engine does not inspect: "+t.Engine+"; until it does, failurePolicy holds"
+	case t.Clients != "":
+		c.Reason, c.Message, enforced = ReasonClientsUnknown, "connections from the node's own addresses to governed ports are dropped: "+t.Clients, true
 	case len(links) > 0:
 		c.Reason, c.Message, enforced = ReasonInterfacesChanged, strings.Join(links[:min(len(links), 10)], "; "), true
 	default:
@@ -107,7 +112,7 @@ func (r *Report) conditions(policy *v1alpha1.L7Policy, err error, troubles Troub
 	stalled := ""
 	for _, c := range all {
 		wrong := c.Status == metav1.ConditionFalse
-		if c.Type == v1alpha1.ConditionDegraded || c.Type == plan.ConditionShadowed {
+		if c.Type == v1alpha1.ConditionDegraded || c.Type == plan.ConditionShadowed || c.Type == plan.ConditionClientsHidden {
 			// What is put back or set right again is told of, and does no harm.
 			wrong = c.Type == v1alpha1.ConditionDegraded && (!enforced || lost)
 		}

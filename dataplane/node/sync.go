@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meerkat-dev/meerkat/dataplane/alerts"
 	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
@@ -25,11 +26,15 @@ type Report struct {
 	Refusals []Refusal
 	// Failed are Pods that are not governed as they should be.
 	Failed map[types.NamespacedName]error
+	// Signatures are profiles whose engine does not do what it should, and why. Of those that load rules in the background it wraps
+	// ErrLoading.
+	Signatures map[string]error
 	// Committed tells that the flows of all Pods but the failed ones are in force, whatever else went wrong.
 	Committed bool
 	// Links are interfaces that somebody has changed.
 	Links []LinkFault
-	Took  time.Duration
+	// Took is how long all of it took, and Waited how much of that was waiting for loads of signatures.
+	Took, Waited time.Duration
 	// Steps says how long each part took.
 	Steps []Step
 }
@@ -67,7 +72,8 @@ type Outcome struct {
 func (n *Node) Outcome() *Outcome { return n.outcome.Load() }
 
 // Sync makes the node do what the snapshot's policies say, and returns once it does: rules, flows and Pods are read back. On an
-// error what was in force before stays, as far as it got; the next Sync goes on from there.
+// error what was in force before stays, as far as it got; the next Sync goes on from there. Signatures that take their time to load it does
+// not wait for (see ErrLoading): another Sync takes them in, which Config.Again is asked for.
 func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,6 +85,9 @@ func (n *Node) Sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 func (n *Node) sync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	r, err := n.doSync(ctx, s)
 	n.failed = err != nil || len(r.Failed) > 0
+	for _, err := range r.Signatures {
+		n.failed = n.failed || !errors.Is(err, ErrLoading)
+	}
 	n.outcome.Store(&Outcome{r, err})
 	return r, err
 }
@@ -96,6 +105,7 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 		return r, err
 	}
 	w.lap("number")
+	n.doubtEngine(ctx)
 	r.Refusals, err = n.loadRules(ctx, r.Plan, numbers)
 	away := n.engineIsAway(err)
 	if err != nil && !away {
@@ -106,20 +116,30 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 		n.engineUp = false
 	}
 	w.lap("rules")
+	began := time.Now()
+	r.Signatures = n.ensureSignatures(ctx, s, r.Plan, numbers)
+	r.Waited = time.Since(began)
+	w.lap("signatures")
 	r.Failed = n.interposeNew(ctx, r.Plan, numbers)
 	w.lap("interpose")
+	n.doubtEngine(ctx)
 	// The directory goes first: a packet may be judged by the new flows the moment they are there.
 	n.describe(s, r.Plan, numbers)
+	n.followCapture(s, r.Plan, numbers)
 	if err := n.commit(ctx, r.Plan, numbers); err != nil {
 		return r, fmt.Errorf("the flows are not committed, the last ones stay: %w", err)
 	}
-	n.inherited, r.Committed = false, true
+	n.inherited, n.found, r.Committed = false, inheritedFlows{}, true
+	n.current = programmed{r.Plan, numbers, r.Refusals}
 	w.lap("flows")
+	if err := n.finishSignatures(ctx, r, numbers); err != nil {
+		return r, err
+	}
+	w.lap("signature engines")
 	if err := n.releaseOld(ctx, r.Plan); err != nil {
 		return r, err
 	}
 	w.lap("release")
-	n.current = programmed{r.Plan, numbers, r.Refusals}
 	if away {
 		return r, fmt.Errorf("%w, and its rules wait for it: %w", errEngine, err)
 	}
@@ -129,6 +149,24 @@ func (n *Node) doSync(ctx context.Context, s plan.Snapshot) (*Report, error) {
 	r.Links = n.links.list()
 	r.Took, r.Steps = time.Since(w.began), w.steps
 	return r, nil
+}
+
+// finishSignatures waits for the engines that prevent, has the flows lead to them, and ends those that are not needed any more.
+func (n *Node) finishSignatures(ctx context.Context, r *Report, numbers ledger.Numbers) error {
+	began := time.Now()
+	failed, changed := n.awaitSignatures(ctx, r.Plan)
+	r.Waited += time.Since(began)
+	for key, err := range failed {
+		if r.Signatures[key] == nil {
+			r.Signatures[key] = err
+		}
+	}
+	if changed {
+		if err := n.commit(ctx, r.Plan, numbers); err != nil {
+			return fmt.Errorf("the flows do not lead to the signature engines yet: %w", err)
+		}
+	}
+	return n.retireSignatures(ctx, r.Plan)
 }
 
 // assign numbers the plan and writes the ledger down before any number is used.
@@ -166,6 +204,7 @@ func (n *Node) render(p *plan.NodePlan, numbers ledger.Numbers) *openflow.Bundle
 	for pod, a := range n.edges {
 		ports.Edges[pod] = a.ports
 	}
+	ports.Signatures = n.signaturePorts()
 	b := openflow.Render(p, numbers, ports, n.engineUp)
 	if n.cfg.EditFlows != nil {
 		n.cfg.EditFlows(b)
@@ -188,7 +227,10 @@ func (n *Node) name(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
 	for pod, a := range n.edges {
 		macs[pod.String()] = a.ports.MAC
 	}
-	n.directory.Store(verdict.NewDirectory(s.Pods, s.AddressSlices, p, numbers, n.denials, macs))
+	d := verdict.NewDirectory(s.Pods, s.AddressSlices, p, numbers, n.denials, macs)
+	n.directory.Store(d)
+	n.clients.follow(p.NodeAddresses)
+	n.signatures.names.Store(alerts.NewDirectory(d, p, numbers, s.EndpointSlices))
 }
 
 var errEngine = errors.New("the engine does not inspect")

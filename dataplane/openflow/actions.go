@@ -55,27 +55,37 @@ func translate(t table) string {
 
 // commitVerdict writes the verdict's registers into the connection and goes on in table t. A translation that the connection
 // already has stays, and so does markNATed.
-func commitVerdict(t table) string {
-	return fmt.Sprintf("ct(commit,table=%d,zone=%s,exec(%s))", t, fieldZone.name(), verdictWrites())
+func (r *renderer) commitVerdict(t table) string {
+	return fmt.Sprintf("ct(commit,table=%d,zone=%s,exec(%s))", t, fieldZone.name(), r.verdictWrites())
 }
 
 // commitTranslated does the same for a new connection, and translates it to an endpoint.
-func commitTranslated(t table, endpoint netip.AddrPort) string {
+func (r *renderer) commitTranslated(t table, endpoint netip.AddrPort) string {
 	return fmt.Sprintf("ct(commit,table=%d,zone=%s,nat(dst=%s),exec(%s,set_field:0x%x/0x%x->ct_mark))",
-		t, fieldZone.name(), endpoint, verdictWrites(), markNATed, markNATed)
+		t, fieldZone.name(), endpoint, r.verdictWrites(), markNATed, markNATed)
 }
 
 // commitFrom does the same for a new connection, and gives it another source address.
-func commitFrom(t table, source netip.Addr) string {
+func (r *renderer) commitFrom(t table, source netip.Addr) string {
 	return fmt.Sprintf("ct(commit,table=%d,zone=%s,nat(src=%s),exec(%s,set_field:0x%x/0x%x->ct_mark))",
-		t, fieldZone.name(), source, verdictWrites(), markNATed, markNATed)
+		t, fieldZone.name(), source, r.verdictWrites(), markNATed, markNATed)
 }
 
-func verdictWrites() string {
-	return actions(
+// commitSlot writes into the connection which engine has seen its replies; the packet goes no further.
+func commitSlot(shift int, slot uint8) string {
+	return fmt.Sprintf("ct(commit,zone=%s,exec(set_field:%s->ct_label))", fieldZone.name(), slotLabel(shift, slot))
+}
+
+func (r *renderer) verdictWrites() string {
+	writes := []string{
 		move(fieldVerdictMarks.name(), markVerdictBits),
 		move(fieldVerdictLabel.name(), labelVerdict),
-		move(fieldEpoch.name(), labelEpoch))
+		move(fieldEpoch.name(), labelEpoch),
+	}
+	if r.inspects() {
+		writes = append(writes, r.tapWrites()...)
+	}
+	return actions(writes...)
 }
 
 // toEngine tags the packet with its connection's InspectionID and sends it to one of the engine's ports.

@@ -121,6 +121,7 @@ func (w *world) state() string {
 // A client's egress to a Service and to an address is inspected: it works both ways, and the engine sees the same two addresses in
 // both directions, never the Service's.
 func TestInspectedEgress(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{inspect(plan.TCP, 8080, "r", false), inspect(plan.UDP, 8080, "r", false)}})
 	w.numbers.RuleSets["r"] = 2050

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,6 +122,36 @@ func tableHeading(t table) string {
 		}
 	}
 	return fmt.Sprintf("\n### %d\n", uint8(t))
+}
+
+// same tells whether two bundles hold the same, in the same order.
+func (b *Bundle) same(other *Bundle) bool {
+	return slices.EqualFunc(b.Flows, other.Flows, func(x, y Flow) bool {
+		x.Comment, y.Comment = "", ""
+		return x == y
+	}) && slices.EqualFunc(b.Groups, other.Groups, func(x, y Group) bool { return x.ID == y.ID && x.Spec == y.Spec })
+}
+
+var meterAction = regexp.MustCompile(`\bmeter:(\d+)`)
+
+// meters gives the numbers, sorted, of our meters that a bridge with these flows needs; b may be nil.
+func (b *Bundle) meters() []int {
+	ids := []int{denialMeter, strayMeter}
+	if b == nil {
+		return ids
+	}
+	for i := range b.Flows {
+		if !strings.Contains(b.Flows[i].Actions, "meter:") {
+			continue
+		}
+		for _, m := range meterAction.FindAllStringSubmatch(b.Flows[i].Actions, -1) {
+			if id, err := strconv.Atoi(m[1]); err == nil && id <= clientMeter {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Dump gives the flows and groups as sorted lines, without comments: two bridges that hold the same have the same Dump.

@@ -59,6 +59,7 @@ func (c *checker) once(already bool, what fmt.Stringer) {
 }
 
 func (c *checker) references(what fmt.Stringer, does string, from int) {
+	does = learning.ReplaceAllString(does, "") // where it learns, no packet goes
 	for _, marker := range [...]string{toGotoTable, toResubmit, toCtTable, toGroupID, toPort} {
 		for rest := does; ; {
 			_, after, found := strings.Cut(rest, marker)

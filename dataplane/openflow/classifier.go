@@ -10,6 +10,9 @@ import (
 func (r *renderer) classifier() {
 	r.probes()
 	r.resets()
+	if r.asks {
+		r.clientAnswers()
+	}
 	for _, e := range []struct {
 		port uint32
 		what string
@@ -24,6 +27,7 @@ func (r *renderer) classifier() {
 		r.b.add(tableClassifier, priorityEngine, cookie(featureEngine, e.port), comment,
 			newMatch(inPort(e.port), vlanTCI(vlanPresent, vlanPresent)), does)
 	}
+	r.fromSignatureEngines()
 	r.b.add(tableClassifier, priorityTagged, cookie(featurePipeline, 0),
 		"Tagged packets from an edge: their tag would pass for an InspectionID's.",
 		newMatch(vlanTCI(vlanPresent, vlanPresent)), drop)
@@ -73,8 +77,19 @@ func (r *renderer) probes() {
 	if r.ports.Agent == 0 || r.ports.EngineA == 0 || r.ports.EngineB == 0 {
 		return
 	}
-	r.b.add(tableClassifier, priorityProbe, cookie(featureProbe, 0), "The agent's probes, to the engine.",
-		newMatch(inPort(r.ports.Agent), vlanID(ledger.ProbeVLAN)), output(r.ports.EngineA))
-	r.b.add(tableClassifier, priorityProbe, cookie(featureProbe, 0), "The agent's probes, back from the engine.",
-		newMatch(inPort(r.ports.EngineB), vlanID(ledger.ProbeVLAN)), output(r.ports.Agent))
+	r.probesOf(cookie(featureProbe, 0), 0, r.ports.EngineA, r.ports.EngineB, "the engine")
+}
+
+// probesOf carries the probes of an engine, the way of requests from port a to port b, and the way of replies.
+func (r *renderer) probesOf(c uint64, slot uint8, a, b uint32, engine string) {
+	for _, way := range []struct {
+		what     string
+		in, back uint32
+		reply    bool
+	}{{"requests", a, b, false}, {"replies", b, a, true}} {
+		r.b.add(tableClassifier, priorityProbe, c, fmt.Sprintf("The agent's probes, to %s, the way of %s.", engine, way.what),
+			newMatch(inPort(r.ports.Agent), ofProbe, dlDst(ledger.ProbeMAC(slot, way.reply))), output(way.in))
+		r.b.add(tableClassifier, priorityProbe, c, fmt.Sprintf("The agent's probes, back from %s, the way of %s.", engine, way.what),
+			newMatch(inPort(way.back), ofProbe), output(r.ports.Agent))
+	}
 }

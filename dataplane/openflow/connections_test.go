@@ -1,6 +1,7 @@
 package openflow_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meerkat-dev/meerkat/dataplane/clientip"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow"
 	"github.com/meerkat-dev/meerkat/dataplane/openflow/ovstest"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
@@ -19,6 +21,7 @@ import (
 
 // Both ends of a connection through a Service are on one node, each governed: the engine sees it twice, in two VLANs.
 func TestBothEndsOnOneNode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{inspect(plan.TCP, 8080, "client-pages", false)}})
 	w.group("in", plan.Ingress, 200, [][]plan.PortVerdict{{inspect(plan.TCP, 8080, "web-pages", false)}})
@@ -40,6 +43,7 @@ func TestBothEndsOnOneNode(t *testing.T) {
 
 // A change of policy takes hold on a connection that is open, at its next packet; its translation stays.
 func TestPolicyChangeOnOpenConnection(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{l4(plan.TCP, 8080, plan.Allow)}})
 	w.numbers.RuleSets["r"] = 2050
@@ -140,7 +144,12 @@ func TestDenialIsCopiedToTheAgent(t *testing.T) {
 		t.Fatalf("denials: %v", b.Denials)
 	}
 	ovstest.Serve(t, server.Netns, netip.MustParseAddrPort("10.1.0.3:8080"))
-	agent := w.Capture("sw", ovstest.Agent, "-Q", "in")
+	agent := w.Capture("sw", ovstest.Agent, "-Q", "in", "ether[0:2] == 0x0a6d")
+	// Whether the node itself connects is asked for; its conntrack knows of no client behind it.
+	resolver := clientip.Resolver{Netns: "/run/netns/" + w.Netns("sw"), Interface: ovstest.Agent}
+	resolving, stop := context.WithCancel(w.ctx)
+	defer stop()
+	go resolver.Run(resolving)
 	dialFrom := func(from string) error {
 		return w.In("net", func() error {
 			d := net.Dialer{Timeout: 500 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -178,6 +187,7 @@ func TestDenialIsCopiedToTheAgent(t *testing.T) {
 
 // A port that nobody listens on: the error about the translated packet reaches the client as one about its own.
 func TestICMPErrorsAreTranslated(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{inspect(plan.UDP, 9999, "r", false)}})
 	w.numbers.RuleSets["r"] = 2050
@@ -196,6 +206,7 @@ func TestICMPErrorsAreTranslated(t *testing.T) {
 // A connection that was open before conntrack forgot it goes on, and is judged the right way round: by the server's ingress. A
 // server that speaks first must not open it as a connection of its own, which nothing governs.
 func TestRepliesDoNotOpenConnections(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("in", plan.Ingress, 200, [][]plan.PortVerdict{{inspect(plan.TCP, 8080, "r", false)}})
 	w.numbers.RuleSets["r"] = 5
@@ -221,6 +232,7 @@ func TestRepliesDoNotOpenConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := <-accepted
+	defer func() { _, _ = conn.Close(), client.Close() }() // neither may be collected, and so closed, before the end
 	if err := w.Switch.FlushZone(w.ctx, 0xE003); err != nil {
 		t.Fatal(err)
 	}
@@ -250,6 +262,7 @@ func TestRepliesDoNotOpenConnections(t *testing.T) {
 
 // A port that is used again at once, after its connection was closed, opens a new connection, judged and translated anew.
 func TestPortIsUsedAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{inspect(plan.TCP, 8080, "r", false)}})
 	w.numbers.RuleSets["r"] = 2050

@@ -56,6 +56,11 @@ func (r *renderer) conntrackRead() {
 	r.b.add(tableConntrackRead, priorityReplyBypass, c, "Replies of inspected connections.",
 		newMatch(ctState("-rel+rpl-inv+trk"), ctMark(markInspect)),
 		actions(load(fieldPath, pathReplyBypass), gotoTable(tableOutput)))
+	if r.inspects() {
+		r.b.add(tableConntrackRead, priorityReplyBypass-1, cookie(featureTap, 0), "Replies of connections that only inspections look at.",
+			newMatch(ctState("-rel+rpl-inv+trk"), ctMark(markTapped)),
+			actions(load(fieldPath, pathReplyBypass), gotoTable(tableTapped)))
+	}
 	// Open vSwitch (3.5) in userspace takes an ICMPv6 error's own checksum for that of the packet within, and writes what changes in it
 	// for a new outer address into the middle of the inner header, so that the Pod's kernel ignores the error. So the outer address
 	// gets the value that it will have anyway, before: nothing is left to change. (It is the Service's, from which the Pod expects it.)
@@ -92,6 +97,9 @@ func (r *renderer) conntrackState() {
 		newMatch(ctState("+inv+trk")), drop)
 	r.b.add(tableConntrackState, priorityReply, c, "Replies: judged with the connection.",
 		newMatch(ctState("+rpl+trk")), gotoTable(tableOutput))
+	if r.asks {
+		r.clientsOfState()
+	}
 	r.b.add(tableConntrackState, priorityEpoch, c, "Connections in a direction that is not governed.",
 		newMatch(is(fieldGroup, 0), ctEpoch(epochUngoverned)), gotoTable(tableOutput))
 	r.b.add(tableConntrackState, priorityStep, c, "New connections in a direction that is not governed.",
@@ -102,7 +110,12 @@ func (r *renderer) conntrackState() {
 		r.b.add(tableConntrackState, priorityEpoch, c, fmt.Sprintf("Connections that group %s has judged.", g.Key),
 			newMatch(is(fieldGroup, g.number), ctEpoch(epochOf(g.Group))), gotoTable(tableOutput))
 		r.b.add(tableConntrackState, priorityStep, c, fmt.Sprintf("Connections that group %s is to judge.", g.Key),
-			newMatch(is(fieldGroup, g.number)), actions(load(fieldEpoch, epochOf(g.Group)), gotoTable(tableNewConnection)))
+			newMatch(is(fieldGroup, g.number)), actions(append(r.judgedBy(g), gotoTable(tableNewConnection))...))
 	}
 	r.b.add(tableConntrackState, priorityMiss, c, "Packets of no group.", newMatch(), drop)
+}
+
+// judgedBy loads what a connection carries that a group has judged.
+func (r *renderer) judgedBy(g *group) []string {
+	return []string{load(fieldEpoch, epochOf(g.Group)), load(fieldEngineSlot, uint32(r.ports.EngineSlot))}
 }

@@ -171,3 +171,20 @@ func (s *Fake) Watch(ctx context.Context, w Watcher) {
 	w.Up(true)
 	<-ctx.Done()
 }
+
+// ConntrackUse gives the number of Tracked, and no limit.
+func (s *Fake) ConntrackUse(ctx context.Context) (used, limit uint64, err error) {
+	connections, err := s.Connections(ctx)
+	return uint64(len(connections)), 0, err
+}
+
+// CopiesDropped gives nothing.
+func (s *Fake) CopiesDropped(context.Context) (map[uint8]uint64, error) {
+	return map[uint8]uint64{}, nil
+}
+
+// LimitCopies does nothing: a Fake has no packets.
+func (s *Fake) LimitCopies(context.Context, uint8, uint32) error { return nil }
+
+// ClientsDropped gives nothing.
+func (s *Fake) ClientsDropped(context.Context) (uint64, error) { return 0, nil }

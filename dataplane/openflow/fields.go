@@ -1,5 +1,7 @@
 package openflow
 
+import "github.com/meerkat-dev/meerkat/dataplane/ledger"
+
 // This file names every register, mark, label, priority and cookie once. Flows are built from these names only.
 
 // field is a range of bits of a register: lo..hi, both included.
@@ -18,10 +20,16 @@ var (
 	fieldEndpointChosen = field{0, 4, 4}
 	// fieldTranslate is 1 when Commit must translate the connection to the chosen endpoint.
 	fieldTranslate = field{0, 5, 5}
+	// fieldToNode is 1 for new connections to a node's own address, where node ports are.
+	fieldToNode = field{0, 6, 6}
 	// fieldVerdictMarks are the bits that Commit copies to ct_mark 7..9: those of markInspect, markCutThrough and markFailOpen.
 	fieldVerdictMarks = field{0, 7, 9}
 	// fieldHairpin is 1 for requests of a Pod to itself, on their way as the server's.
 	fieldHairpin = field{0, 10, 10}
+	// fieldTapMarks are the bits that Commit copies to ct_mark 11..12: those of markTapped and markTapOpen.
+	fieldTapMarks = field{0, 11, 12}
+	// fieldClient says what is known of who sends a packet from the node's own address: 0 is nothing (see clients.go).
+	fieldClient = field{0, 13, 14}
 	// fieldPath is pathReplyBypass, pathOrdinary or pathReset.
 	fieldPath = field{0, 23, 24}
 	// fieldEdge is the edge's number, ledger.EdgeFirst..EdgeLast.
@@ -37,6 +45,9 @@ var (
 	fieldReverseGroup = field{4, 0, 31}
 	// fieldPeerPort is the server's port: the chosen endpoint's, else the packet's destination port.
 	fieldPeerPort = field{5, 0, 15}
+	// fieldAffinity is the number of the Service's port while the endpoint that keeps a client is looked for: afterwards the two above
+	// and below are written.
+	fieldAffinity = field{5, 0, 31}
 	// fieldClass is the class of the peer's address in its group.
 	fieldClass = field{5, 16, 31}
 	// fieldEndpoint is the chosen endpoint's number (see numberEndpoints).
@@ -48,7 +59,36 @@ var (
 	fieldVerdictLabel = field{7, 0, 15}
 	// fieldEpoch is what Commit copies to ct_label 80..111.
 	fieldEpoch = field{8, 0, 31}
+	// fieldDetectTap is the number of the tap that gives copies to signature engines; 0: none. Commit copies it to ct_label 48..59.
+	fieldDetectTap = field{9, 0, 11}
+	// fieldUnDNAT is 1 for replies that get their un-DNAT last, in table UnDNAT.
+	fieldUnDNAT = field{9, 12, 12}
+	// fieldReply is 1 for replies, on their way by signature engines.
+	fieldReply = field{9, 13, 13}
+	// fieldPreventTap and fieldPreventSlot are the tap's number and the place of the signature engine that a packet goes through; 0:
+	// none. Commit copies them to ct_label 112..127.
+	fieldPreventTap  = field{10, 0, 11}
+	fieldPreventSlot = field{10, 12, 15}
+	// fieldPrevent is fieldPreventTap and fieldPreventSlot together.
+	fieldPrevent = field{10, 0, 15}
+	// fieldTapped are markTapped and markTapOpen of the packet's connection, and fieldTapOpen the latter.
+	fieldTapped  = field{10, 16, 17}
+	fieldTapOpen = field{10, 17, 17}
+	// fieldCopySlot is the place of the signature engine that a copy is for.
+	fieldCopySlot = field{11, 0, 3}
+	// fieldPreventProcess is which process of the signature engine has seen the connection's replies. Commit copies it to ct_label 60..63.
+	fieldPreventProcess = field{11, 4, 7}
+	// fieldNodeAddress is the number of the node's own address that a packet comes from.
+	fieldNodeAddress = field{11, 8, 19}
+	// fieldClient4 is the client's address over IPv4; over IPv6 it is fieldClient6.
+	fieldClient4 = field{12, 0, 31}
 )
+
+// fieldWay is, of a connection that a Pod opens, the number of the group that chooses an endpoint for it. fieldClient4 is of the others.
+var fieldWay = field{12, 0, 31}
+
+// fieldClient6 is registers 12 to 15 together, as move actions write them.
+const fieldClient6 = "NXM_NX_XXREG3[]"
 
 // Values of fieldSource.
 const (
@@ -83,16 +123,27 @@ const (
 	markFailOpen = 0x200
 	// markNATed: this connection was translated to an endpoint at this edge.
 	markNATed = 0x400
+	// markTapped: inspections look at this connection: its packets, or copies of these, go to signature engines.
+	markTapped = 0x800
+	// markTapOpen: while the signature engine that this connection goes through does not inspect, it passes.
+	markTapOpen = 0x1000
 )
 
 // The bit ranges of ct_mark and ct_label as actions write them.
 const (
 	markVerdictBits = "NXM_NX_CT_MARK[7..9]"    // markInspect, markCutThrough, markFailOpen
 	labelInspection = "NXM_NX_CT_LABEL[64..75]" // InspectionID: which rule set the engine applies
-	labelVerdict    = "NXM_NX_CT_LABEL[64..79]" // InspectionID and, in 76..79, EngineSlot
+	labelVerdict    = "NXM_NX_CT_LABEL[64..79]" // InspectionID and, in 76..79, EngineSlot: the engine that has seen the connection's replies
 	labelEpoch      = "NXM_NX_CT_LABEL[80..111]"
+	markTapBits     = "NXM_NX_CT_MARK[11..12]"    // markTapped, markTapOpen
+	labelDetect     = "NXM_NX_CT_LABEL[48..59]"   // the tap that gives copies to signature engines
+	labelProcess    = "NXM_NX_CT_LABEL[60..63]"   // the process of the signature engine that it goes through that has seen its replies
+	labelPrevent    = "NXM_NX_CT_LABEL[112..127]" // the tap of the signature engine that it goes through and, in 124..127, its slot
 	labelEpochShift = 80
 	labelIDShift    = 64
+	labelSlotShift  = 76
+
+	labelProcessShift = 60
 )
 
 // Epochs that no group has: group epochs are moved beyond them (see epochOf).
@@ -102,9 +153,6 @@ const (
 	// epochUngoverned is what connections carry that no group judged.
 	epochUngoverned = 1
 )
-
-// engineSlot is the engine instance that new connections belong to. There is one for now.
-const engineSlot = 0
 
 // VLAN tags as vlan_tci: bit 12 says that there is a tag, bit 11 is the top bit of the InspectionID, the direction.
 const (
@@ -126,7 +174,34 @@ const (
 	denialMeterBurst = 400
 )
 
-// denialMAC is the start of the destination address of a denied packet's copy; the denial's number makes up the rest.
+// strayMeter limits how many stray replies a second are copied to the agent's port; Switches make it. A stray reply that is not copied
+// is sent again by its server, after its retransmission time.
+const (
+	strayMeter      = copyMeter + ledger.SlotLast + 1
+	strayMeterRate  = 200
+	strayMeterBurst = 1000
+)
+
+// copyMeter is the first of the meters that limit how many copies a second each signature engine gets, one for each slot. An engine that
+// gets more than it can look at loses them anyway, after they have cost the switch its time; and what copies take of that, originals
+// lack. Two shared processors of 2026 look at 2.2 Gbit/s with 10,000 rules, some 180,000 large packets a second: an engine may get a
+// quarter of that. Switches make the meters.
+const (
+	copyMeter      = 1 // plus the slot
+	copyMeterRate  = 50000
+	copyMeterBurst = 10000
+)
+
+// clientMeter limits how many packets a second are asked for who sends them (see clients.go); Switches make it. The rate is below what
+// one processor answers: the kubelet's probes wait in the same line.
+const (
+	clientMeter      = strayMeter + 1
+	clientMeterRate  = 5000
+	clientMeterBurst = 2000
+)
+
+// denialMAC is the start of the destination address of a denied packet's copy; the denial's number makes up the rest. In the source
+// address of a copy it marks a stray reply, whose destination address the agent needs.
 var denialMAC = [2]byte{0x0a, 0x6d}
 
 // Priorities. Within a table the higher one wins.
@@ -144,13 +219,17 @@ const (
 	priorityICMPError     = 410   // ConntrackState: ICMP
 	priorityInvalid       = 400   // ConntrackState
 	priorityReply         = 300   // ConntrackState
+	priorityClient        = 250   // ConntrackState: from the node's own addresses
 	priorityEpoch         = 200   // ConntrackState: judged by the present epoch
 	priorityBackwards     = 300   // NewConnection: a reply that would open a connection
 	priorityOwnService    = 260   // NewConnection, PeerClass: a server's connections to its own Services
 	priorityUngoverned    = 250   // NewConnection
+	priorityAnswer        = 240   // NewConnection: resets that answer what is asked
 	priorityFragmentUDP   = 210   // fragments of UDP: NewConnection, ServiceLB, PeerPort, PortVerdict
 	priorityFragment      = 200   // NewConnection
-	priorityService       = 200   // ServiceLB
+	priorityService       = 200   // ServiceLB, NodePort
+	priorityNodeAddress   = 150   // ServiceLB: a node's address
+	priorityKept          = 200   // Affinity, Kept: clients that an endpoint keeps
 	priorityHairpinReply  = 230   // Deliver: replies of a Pod to itself
 	priorityHairpin       = 220   // Classifier, Commit, AfterEngine, Deliver: of a Pod to itself
 	priorityHairpinClass  = 950   // PeerClass: a Pod as its own client
@@ -161,6 +240,8 @@ const (
 	priorityUntranslated  = 900   // PortVerdict: to a Service's own address
 	priorityVerdict       = 200   // PortVerdict
 	priorityHold          = 65535 // Commit: no connection is judged for now
+	priorityTapFragment   = 300   // AfterPolicy, Taps: fragments
+	priorityTap           = 200   // Taps, AfterPolicy, Copy, Prevent: of one tap or slot
 	priorityTranslate     = 200   // Commit: with the endpoint's translation
 	priorityOutputReply   = 400   // Output: replies of inspected connections
 	priorityOutputInspect = 212   // Output: other packets of inspected connections
@@ -173,15 +254,18 @@ type feature uint16
 
 // Features.
 const (
-	featurePipeline  feature = 1 // what every bridge has
-	featureEdge      feature = 2 // one edge; the cookie's subject is its number
-	featureGroup     feature = 3 // one group; the subject is its number
-	featureService   feature = 4 // a Service; the subject is its select group or the endpoint's number
-	featureDenial    feature = 5 // denies; the subject is the denial's number
-	featureNode      feature = 6 // the node's own addresses
-	featureEngine    feature = 7 // to and from the engine
-	featureProbe     feature = 8 // the agent's probes
-	featureBackwards feature = 9 // drops replies that would open a connection; the subject is the group's number
+	featurePipeline  feature = 1  // what every bridge has
+	featureEdge      feature = 2  // one edge; the cookie's subject is its number
+	featureGroup     feature = 3  // one group; the subject is its number
+	featureService   feature = 4  // a Service; the subject is its select group or the endpoint's number
+	featureDenial    feature = 5  // denies; the subject is the denial's number
+	featureNode      feature = 6  // the node's own addresses
+	featureEngine    feature = 7  // to and from the engine
+	featureProbe     feature = 8  // the agent's probes
+	featureTap       feature = 10 // inspections; the subject is the tap's number
+	featureSignature feature = 11 // to and from a signature engine; the subject is its slot
+	featureAffinity  feature = 12 // learned by the switch: which endpoint keeps a client
+	featureBackwards feature = 9  // drops replies that would open a connection; the subject is the group's number
 )
 
 // Round stands in the upper 16 bits of every cookie. It counts layouts of tables and fields: flows of another round were written

@@ -24,12 +24,17 @@ var update = flag.Bool("update", false, "rewrite the golden files testdata/*.out
 type renderInput struct {
 	EngineUp bool                 `json:"engineUp"`
 	EngineA  uint32               `json:"engineA"`
+	Slot     uint8                `json:"engineSlot"`
 	EngineB  uint32               `json:"engineB"`
 	Agent    uint32               `json:"agent"`
 	Edges    map[string]edgeInput `json:"edges"` // by "namespace/name"
 	Groups   map[string]uint32    `json:"groups"`
 	RuleSets map[string]uint16    `json:"ruleSets"`
-	Plan     plan.NodePlan        `json:"plan"`
+	Taps     map[string]uint16    `json:"taps"`
+	Slots    map[string]uint8     `json:"slots"`
+	// Signatures are by profile.
+	Signatures map[string]openflow.SignaturePorts `json:"signatures"`
+	Plan       plan.NodePlan                      `json:"plan"`
 }
 
 type edgeInput struct {
@@ -46,8 +51,8 @@ func podName(s string) types.NamespacedName {
 
 func (in *renderInput) render(t *testing.T) *openflow.Bundle {
 	t.Helper()
-	numbers := ledger.Numbers{Edges: map[types.NamespacedName]uint16{}, Groups: in.Groups, RuleSets: in.RuleSets}
-	ports := openflow.Ports{EngineA: in.EngineA, EngineB: in.EngineB, Agent: in.Agent,
+	numbers := ledger.Numbers{Edges: map[types.NamespacedName]uint16{}, Groups: in.Groups, RuleSets: in.RuleSets, Taps: in.Taps, Slots: in.Slots}
+	ports := openflow.Ports{EngineSlot: in.Slot, EngineA: in.EngineA, EngineB: in.EngineB, Agent: in.Agent, Signatures: in.Signatures,
 		Edges: map[types.NamespacedName]openflow.EdgePorts{}}
 	for name, e := range in.Edges {
 		mac, err := net.ParseMAC(e.MAC)
@@ -112,6 +117,7 @@ func TestGolden(t *testing.T) {
 // The real switch takes every golden file, and what it then holds reads, line for line, like what the Fake holds. So a golden
 // file cannot be wrong and green, and a Fake's dump is what a real one would give.
 func TestGoldenOnRealSwitch(t *testing.T) {
+	t.Parallel()
 	lab := ovstest.NewSwitch(t)
 	ctx := ovstest.Context(t)
 	for _, file := range goldenInputs(t) {
@@ -165,6 +171,9 @@ func fakePorts(t *testing.T, fake *openflow.Fake, _ *openflow.Bundle, in *render
 	highest := max(in.EngineA, in.EngineB, in.Agent)
 	for _, e := range in.Edges {
 		highest = max(highest, e.Pod, e.Uplink)
+	}
+	for _, p := range in.Signatures {
+		highest = max(highest, p.A, p.B)
 	}
 	for i := range highest {
 		if _, err := fake.AddPorts(t.Context(), "port"+string(rune('A'+i))); err != nil {

@@ -73,6 +73,9 @@ func (r *renderer) hairpinTurns(e *edge) {
 				"move:NXM_OF_ETH_DST[]->NXM_OF_ETH_SRC[]", fmt.Sprintf("set_field:%s->eth_dst", e.ports.MAC), loadInPort(e.ports.Uplink),
 				"set_field:0->reg0", "set_field:0->reg5", "set_field:0->reg6", "set_field:0->reg7", "set_field:0->reg8",
 			}
+			if r.inspects() {
+				list = append(list, "set_field:0->reg9", "set_field:0->reg10")
+			}
 			list = append(list, e.ways(zone, side{sourceUplink, e.ports.Uplink, e.ports.Pod, group, reverse})...)
 			return actions(append(list, load(fieldHairpin, hairpin), lookup())...)
 		}
@@ -87,13 +90,13 @@ func (r *renderer) hairpinTurns(e *edge) {
 // hairpinAfterEngine gives replies of the Pod to itself, once the engine has seen them as the server's, the Pod's own address
 // again, to which they were sent. The agent's resets of connections that were denied to the client have it already.
 func (r *renderer) hairpinAfterEngine(e *edge) {
-	add := func(to netip.Addr, does string) {
+	add := func(to netip.Addr, does ...string) {
 		r.b.add(tableAfterEngine, priorityHairpin, cookie(featureEdge, uint32(e.number)), fmt.Sprintf("Replies of Pod %s to itself.", e.Pod),
 			newMatch(proto(family(to)), inPort(r.ports.EngineA), vlanTCI(vlanPresent, vlanPresent|vlanEgress), dlSrc(e.ports.MAC), dstIn(single(to))),
-			actions(popVLAN, load(fieldZone, e.hairpinZone()), load(fieldOutPort, e.ports.Uplink), does))
+			actions(append([]string{popVLAN, load(fieldZone, e.hairpinZone()), load(fieldOutPort, e.ports.Uplink)}, does...)...))
 	}
 	for _, f := range ipFamilies {
-		add(hairpinAddress(f), translate(tableDeliver))
+		add(hairpinAddress(f), append(r.chained(e.ingress, true), r.unDNATAfterPolicy(e.ingress, translate(tableDeliver))...)...)
 	}
 	for _, a := range e.Addresses {
 		add(a, show(tableDeliver))
@@ -124,7 +127,7 @@ func (r *renderer) hairpinCommit() {
 		}
 		for _, f := range ipFamilies {
 			r.b.add(tableCommit, priorityHairpin, cookie(featurePipeline, 0), "New connections of a Pod to itself, at the server's side.",
-				newMatch(proto(f), is(fieldHairpin, 1), notYetJudged), commitFrom(tableCommitted, hairpinAddress(f)))
+				newMatch(proto(f), is(fieldHairpin, 1), notYetJudged), r.commitFrom(tableCommitted, hairpinAddress(f)))
 		}
 		return
 	}
@@ -141,7 +144,7 @@ func (r *renderer) ownServices() {
 		}
 		for _, s := range r.plan.Services {
 			for _, a := range s.Addresses {
-				if !e.serves(&s, a) {
+				if s.Reached != plan.ByClusterIP || !e.serves(&s, a) {
 					continue
 				}
 				some = true

@@ -31,6 +31,7 @@ func verdictsOf(v plan.Verdict, ruleSet string) [][]plan.PortVerdict {
 // A Pod that reaches itself through its own Service is judged as its client and as its server, by the policies of each; the
 // engine sees it once for each of them, the same two addresses in both directions.
 func TestHairpin(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	// The groups' default class denies: a hairpin's peer is the Pod itself, and neither the node nor the hairpin address.
 	self := []plan.Peer{{Prefix: netip.MustParsePrefix("10.1.0.0/24"), Class: 1}, {Prefix: netip.MustParsePrefix("fd00:1::/64"), Class: 1}}
@@ -115,6 +116,7 @@ func service(kind int, like netip.Addr) string {
 
 // Of a Service with other endpoints, a Pod reaches all of them, itself among them.
 func TestHairpinAmongOthers(t *testing.T) {
+	t.Parallel()
 	w, client := outgoing(t)
 	w.plan.Edges[0].Hairpin = true
 	w.service("together", "TCP", "10.96.0.11:80", "10.1.0.2:8080 10.2.0.3:8080")
@@ -133,6 +135,7 @@ func TestHairpinAmongOthers(t *testing.T) {
 
 // Only a Pod that answers itself may send to the hairpin address, and nothing comes of opening a connection to it.
 func TestHairpinAddressIsNoWayAround(t *testing.T) {
+	t.Parallel()
 	w, client := outgoing(t)
 	w.plan.Edges[0].Hairpin = true
 	w.service("alone", "TCP", "10.96.0.10:80", "10.1.0.2:8080")

@@ -31,15 +31,20 @@ const (
 	typeMeterMod         = 29
 	typeRequestForward   = 32
 
-	headerLength        = 8
-	multipartHeader     = headerLength + 8
-	flowMonitor         = 16 // the multipart type
-	forwardedToMasters  = 11 // the property of SET_ASYNC
-	updateAdded         = 1
-	updateRemoved       = 2
-	updateModified      = 3
-	maxUnheard          = 65536
-	firstXID            = 1 << 31 // of our own messages; those of recordings have lower numbers
+	headerLength       = 8
+	multipartHeader    = headerLength + 8
+	flowMonitor        = 16 // the multipart type
+	forwardedToMasters = 11 // the property of SET_ASYNC
+	updateAdded        = 1
+	updateRemoved      = 2
+	updateModified     = 3
+	moreToCome         = 1  // the flag of a multipart message
+	meterModFailed     = 12 // the error type of flows that use a meter that is not there, too
+	maxUnheard         = 65536
+	// Our own messages have numbers from firstXID on, those of recordings lower ones, below stagedXID; or between the two, as
+	// messages that the switch is sent before they are needed.
+	stagedXID           = 1 << 30
+	firstXID            = 1 << 31
 	listenerDialTimeout = time.Second
 )
 
@@ -49,16 +54,35 @@ const (
 type listener struct {
 	conn net.Conn
 	in   *bufio.Reader
-	// heard is called for each change, from listen.
+	// heard is called for each change, from listen; more is what it has not been told yet, of a list that goes on.
 	heard func(Overwritten)
+	more  Overwritten
+	told  bool // it is to be told of something, be it of nothing that counts
 
 	writing sync.Mutex
 	xid     atomic.Uint32
 
-	mu      sync.Mutex
-	waiting map[uint32]chan error // by the number of the message that is to be answered
-	over    chan struct{}         // closed when the connection is lost
-	why     error                 // set before
+	mu       sync.Mutex
+	waiting  map[*waiter]struct{}
+	staged   *staged       // nil when the switch holds no bundle ready
+	stageNot time.Time     // until then none is sent ahead
+	over     chan struct{} // closed when the connection is lost
+	why      error         // set before
+}
+
+// waiter waits for the answer to the message with the number last, or for a refusal of any from first to last.
+type waiter struct {
+	first, last uint32
+	answered    chan error
+	// done, if there is any, is called when it is answered, before anything is heard that happened later.
+	done func()
+}
+
+// refusal is what the switch says to a message that it does not do.
+type refusal struct{ kind, code uint16 }
+
+func (r refusal) Error() string {
+	return fmt.Sprintf("the switch refuses it (OpenFlow error %d, code %d)", r.kind, r.code)
 }
 
 // dialListener connects and asks to be told. It returns when the switch will tell.
@@ -70,7 +94,7 @@ func dialListener(ctx context.Context, runDir, bridge string, heard func(Overwri
 	}
 	l := &listener{
 		conn: conn, in: bufio.NewReaderSize(conn, maxUnheard), heard: heard,
-		waiting: map[uint32]chan error{}, over: make(chan struct{}),
+		waiting: map[*waiter]struct{}{}, over: make(chan struct{}),
 	}
 	l.xid.Store(firstXID)
 	go l.listen()
@@ -127,25 +151,26 @@ func (l *listener) write(messages []byte) error {
 // settle returns when everything that was done to the switch before the call has been heard.
 func (l *listener) settle(ctx context.Context) error {
 	xid := l.xid.Add(1)
-	return l.request(ctx, xid, frame(typeBarrierRequest, xid, nil))
+	return l.request(ctx, xid, xid, frame(typeBarrierRequest, xid, nil), nil)
 }
 
-// request sends messages, and waits for the answer to the one with that number, or for a refusal of any of them.
-func (l *listener) request(ctx context.Context, xid uint32, messages []byte) error {
-	answered := make(chan error, 1)
+// request sends messages, and waits for the answer to the one with the number last, or for a refusal of any from first to last; done is
+// the waiter's.
+func (l *listener) request(ctx context.Context, first, last uint32, messages []byte, done func()) error {
+	w := &waiter{first, last, make(chan error, 1), done}
 	l.mu.Lock()
-	l.waiting[xid] = answered
+	l.waiting[w] = struct{}{}
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.waiting, xid)
+		delete(l.waiting, w)
 	}()
 	if err := l.write(messages); err != nil {
 		return err
 	}
 	select {
-	case err := <-answered:
+	case err := <-w.answered:
 		return err
 	case <-l.over:
 		return errors.Join(errors.New("the switch has closed the connection"), l.why)
@@ -177,14 +202,27 @@ func (l *listener) take(kind uint8, xid uint32, message []byte) error {
 	case typeBarrierReply, typeBundleControl:
 		l.answer(xid, nil)
 	case typeError:
-		err := fmt.Errorf("the switch refuses it (OpenFlow error %x)", message[headerLength:])
+		if len(message) < headerLength+4 {
+			return errors.New("that is not OpenFlow")
+		}
+		be := binary.BigEndian
+		err := refusal{be.Uint16(message[headerLength:]), be.Uint16(message[headerLength+2:])}
 		if xid == 0 {
 			return err // it will not tell of changes
 		}
 		l.answer(xid, err)
 	case typeMultipartReply:
 		if len(message) > multipartHeader && binary.BigEndian.Uint16(message[headerLength:]) == flowMonitor {
-			l.heard(flowUpdates(message[multipartHeader:]))
+			// Who hears of a part mends that, and then has to begin anew for the rest.
+			o, some := flowUpdates(message[multipartHeader:])
+			l.more.add(o)
+			l.told = l.told || some
+			if binary.BigEndian.Uint16(message[headerLength+2:])&moreToCome == 0 {
+				if l.told {
+					l.heard(l.more)
+				}
+				l.more, l.told = Overwritten{}, false
+			}
 		}
 	case typeRequestForward:
 		o := Overwritten{Groups: 1}
@@ -196,25 +234,36 @@ func (l *listener) take(kind uint8, xid uint32, message []byte) error {
 	return nil
 }
 
-// answer hands an answer to who waits for it. An error may be about any message of a bundle: the bundle's number is the highest.
+// answer hands the answer to a message, or its refusal, to who waits for it.
 func (l *listener) answer(xid uint32, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for number, answered := range l.waiting {
-		if number == xid || err != nil && xid < firstXID && number < firstXID {
+	if err != nil && stagedXID <= xid && xid < firstXID {
+		l.unstaged()
+	}
+	for w := range l.waiting {
+		if xid == w.last || err != nil && w.first <= xid && xid < w.last {
+			if err == nil && w.done != nil {
+				w.done()
+			}
 			select {
-			case answered <- err:
+			case w.answered <- err:
 			default:
 			}
 		}
 	}
 }
 
-// flowUpdates counts what a flow monitor's message tells. Each update begins with its length and kind.
-func flowUpdates(updates []byte) Overwritten {
-	var o Overwritten
+// flowUpdates counts what a flow monitor's message tells. Each update begins with its length and kind. What the switch has learned or forgotten
+// by itself does not count, and some is false where there is nothing else.
+func flowUpdates(updates []byte) (o Overwritten, some bool) {
 	for len(updates) >= 4 {
 		length := int(binary.BigEndian.Uint16(updates))
+		if length >= 4 && length <= len(updates) && learnedUpdate(updates[:length]) {
+			updates = updates[length:]
+			continue
+		}
+		some = true
 		switch binary.BigEndian.Uint16(updates[2:]) {
 		case updateAdded:
 			o.Added++
@@ -228,5 +277,15 @@ func flowUpdates(updates []byte) Overwritten {
 		}
 		updates = updates[length:]
 	}
-	return o
+	return o, some
+}
+
+// learnedUpdate tells of an update on a flow that the switch has learned or forgotten by itself, by its table and cookie.
+func learnedUpdate(update []byte) bool {
+	const tableAt, cookieAt = 4, 16
+	if len(update) < cookieAt+8 || table(update[tableAt]) != tableAffinity {
+		return false
+	}
+	_, f := splitCookie(binary.BigEndian.Uint64(update[cookieAt:]))
+	return f == featureAffinity
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 )
 
 // match collects what a flow matches. Its text is spelled as ovs-ofctl dump-flows spells it, so that what is written and what
@@ -14,6 +16,7 @@ type match struct {
 	ctState           string
 	ctMark            masked
 	ctEpoch           masked
+	ctSlot            string
 	ctProto           int
 	proto             string
 	regs              [16]masked
@@ -78,6 +81,16 @@ func ctEpoch(epoch uint32) condition {
 	return func(m *match) { m.ctEpoch = masked{epoch, ^uint32(0)} }
 }
 
+// ctSlot matches the engine in the connection's label.
+func ctSlot(slot uint8) condition {
+	return func(m *match) { m.ctSlot = slotLabel(labelSlotShift, slot) }
+}
+
+// ctProcess matches the process of a signature engine in the connection's label.
+func ctProcess(process uint8) condition {
+	return func(m *match) { m.ctSlot = slotLabel(labelProcessShift, process) }
+}
+
 // proto matches a protocol by ovs-ofctl's shorthand: ip, ipv6, tcp, tcp6, icmp6 and so on.
 func proto(name string) condition { return func(m *match) { m.proto = name } }
 
@@ -87,10 +100,14 @@ func inPort(port uint32) condition {
 
 func vlanTCI(value, mask uint32) condition { return func(m *match) { m.vlanTCI = masked{value, mask} } }
 
+// vlanID matches the id of a packet's VLAN tag.
+func vlanID(id uint16) condition { return func(m *match) { m.vlanID, m.hasTag = id, true } }
+
 // vlanPCP matches the priority of a packet's VLAN tag, 1..7.
 func vlanPCP(priority uint32) condition { return func(m *match) { m.vlanPCP = priority } }
 
-func vlanID(id uint16) condition { return func(m *match) { m.vlanID, m.hasTag = id, true } }
+// ofProbe matches the VLAN id of the agent's probes.
+func ofProbe(m *match) { m.vlanID, m.hasTag = ledger.ProbeVLAN, true }
 
 func dlSrc(mac net.HardwareAddr) condition { return func(m *match) { m.dlSrc = mac.String() } }
 
@@ -124,11 +141,17 @@ func tpDst(port uint16) condition {
 	return func(m *match) { m.tpDst = masked{uint32(port), 0xffff} }
 }
 
+func tpDstIn(p portMask) condition { return func(m *match) { m.tpDst = p.masked() } }
+
 // notSYN matches TCP segments without the SYN flag.
 func notSYN(m *match) { m.tcpFlags = "-syn" }
 
 // onlySYN matches TCP segments that open a connection.
 func onlySYN(m *match) { m.tcpFlags = "+syn-ack" }
+
+// answerRST matches the reset with which a kernel answers a segment of a connection that it does not know: unlike one by which a program
+// ends a connection, it acknowledges nothing (RFC 9293, 3.10.7.1).
+func answerRST(m *match) { m.tcpFlags = "+rst-ack" }
 
 // String puts the parts in the order in which Open vSwitch prints them.
 func (m *match) String() string {
@@ -142,6 +165,9 @@ func (m *match) String() string {
 	add("ct_mark", m.ctMark.full(0xffffffff, hexadecimal))
 	if m.ctEpoch.mask != 0 {
 		add("ct_label", epochLabel(m.ctEpoch.value))
+	}
+	if m.ctSlot != "" {
+		add("ct_label", m.ctSlot)
 	}
 	if m.ctProto != 0 {
 		add("ct_nw_proto", strconv.Itoa(m.ctProto))
@@ -172,8 +198,8 @@ func (m *match) String() string {
 	if m.icmpType >= 0 {
 		add("icmp_type", strconv.Itoa(m.icmpType))
 	}
-	add("tp_src", m.tpSrc.full(0xffff, portNumber))
-	add("tp_dst", m.tpDst.full(0xffff, portNumber))
+	add("tp_src", m.tpSrc.ports())
+	add("tp_dst", m.tpDst.ports())
 	add("tcp_flags", m.tcpFlags)
 	return strings.Join(parts, ",")
 }
@@ -206,6 +232,14 @@ func (v masked) full(all uint32, write func(uint32) string) string {
 	}
 }
 
+// ports writes ports as ovs-ofctl does: 80, 0x1000/0xf000, and, unlike other fields, 0x0/0xf000.
+func (v masked) ports() string {
+	if v.value == 0 && v.mask != 0 && v.mask != 0xffff {
+		return "0x0/" + hexadecimal(v.mask)
+	}
+	return v.full(0xffff, portNumber)
+}
+
 // hexadecimal writes a number as ovs-ofctl does: 0x10, but 0.
 func hexadecimal(v uint32) string {
 	if v == 0 {
@@ -223,6 +257,15 @@ func epochLabel(epoch uint32) string {
 		return "0" + mask
 	}
 	return "0x" + strconv.FormatUint(uint64(epoch), 16) + strings.Repeat("0", labelEpochShift/4) + mask
+}
+
+// slotLabel is an EngineSlot, or a signature engine's process, as a label and its mask.
+func slotLabel(shift int, slot uint8) string {
+	zeros := strings.Repeat("0", shift/4)
+	if slot == 0 {
+		return "0/0xf" + zeros
+	}
+	return "0x" + strconv.FormatUint(uint64(slot), 16) + zeros + "/0xf" + zeros
 }
 
 // mask gives the field's bits of its register.

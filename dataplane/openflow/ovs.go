@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 )
 
 // Datapath types.
@@ -37,6 +40,11 @@ type OVS struct {
 	present *Bundle    // what the bridge held when it was last read, nil when that is not known
 	wanted  *Bundle    // what the last Apply that succeeded asked for, nil when there was none
 	watch   watch
+	// copyRates are how many copies a second signature engines get at most, by slot, where that is less than MaxCopies.
+	copyRates map[uint8]uint32
+
+	copiesMu     sync.Mutex       // held while meters are changed or read, after mu
+	copiesBefore map[uint8]uint64 // what meters had dropped when they were changed, by slot
 
 	recorded *recording  // of wanted or of something older, nil when there is none
 	recorder *time.Timer // records soon
@@ -72,17 +80,15 @@ func (s *OVS) EnsureBridge(ctx context.Context) error {
 		"fail_mode=secure", "protocols=OpenFlow15", "other_config:disable-in-band=true", "external_ids:owner=meerkat"); err != nil {
 		return fmt.Errorf("making bridge %s: %w", br, err)
 	}
-	return s.ensureMeter(ctx)
+	return s.ensureMeters(ctx, nil)
 }
 
-func (s *OVS) ensureMeter(ctx context.Context) error {
-	meter := fmt.Sprintf("meter=%d,pktps,burst,band=type=drop,rate=%d,burst_size=%d", denialMeter, denialMeterRate, denialMeterBurst)
-	_, err := s.ofctl(ctx, "", "add-meter", s.bridge(), meter)
-	if err != nil && strings.Contains(err.Error(), "METER_EXISTS") {
-		_, err = s.ofctl(ctx, "", "mod-meter", s.bridge(), meter)
-	}
-	if err != nil {
-		return fmt.Errorf("making the meter that bounds copies of denied packets: %w", err)
+// ensureMeters makes the meters that a bundle uses, and the one that bounds copies of denied packets in any case.
+func (s *OVS) ensureMeters(ctx context.Context, b *Bundle) error {
+	for _, id := range b.meters() {
+		if err := s.makeMeter(ctx, id); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -109,6 +115,9 @@ func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
 	defer s.mu.Unlock()
 	err := s.apply(ctx, b)
 	if err == nil {
+		if s.replayable() && b.same(s.wanted) {
+			s.recorded.bundle = b
+		}
 		s.wanted = b
 		s.recordSoon()
 	}
@@ -116,13 +125,18 @@ func (s *OVS) Apply(ctx context.Context, b *Bundle) error {
 }
 
 func (s *OVS) apply(ctx context.Context, b *Bundle) error {
+	if s.present != nil && !slices.Equal(s.present.meters(), b.meters()) {
+		if err := s.ensureMeters(ctx, b); err != nil {
+			return err
+		}
+	}
 	if s.present != nil {
 		if drift, err := s.commit(ctx, b, Transaction(b, s.present)); err == nil && drift.Count() == 0 {
 			return nil
 		}
 	}
 	s.present = nil
-	if err := s.ensureMeter(ctx); err != nil {
+	if err := s.ensureMeters(ctx, b); err != nil {
 		return err
 	}
 	present, err := s.Dump(ctx)
@@ -168,7 +182,7 @@ func (s *OVS) compare(ctx context.Context, b *Bundle) (Differences, error) {
 	return Drift(b, present), nil
 }
 
-// Dump reads flows and groups, both at once.
+// Dump reads flows and groups, both at once, without what the switch has learned by itself.
 func (s *OVS) Dump(ctx context.Context) (*Bundle, error) {
 	var b Bundle
 	var groupsErr error
@@ -183,6 +197,7 @@ func (s *OVS) Dump(ctx context.Context) (*Bundle, error) {
 	text, err := s.ofctl(ctx, "", "--no-names", "--no-stats", "dump-flows", s.bridge())
 	if err == nil {
 		b.Flows, err = parseFlows(text)
+		b.Flows = slices.DeleteFunc(b.Flows, func(f Flow) bool { return f.learned() })
 	}
 	<-done
 	if err := errors.Join(err, groupsErr); err != nil {
@@ -225,6 +240,28 @@ func (s *OVS) Denials(ctx context.Context) (map[uint32]uint64, error) {
 		return nil, fmt.Errorf("reading the counts of denied packets: %w", err)
 	}
 	return parseDenials(text)
+}
+
+var (
+	meterStats = regexp.MustCompile(`meter[:=](\d+) `)
+	bandStats  = regexp.MustCompile(`^\s*0: packet_count:(\d+)`)
+)
+
+// parseMeters reads the packets that the meters of signature engines have dropped. After a meter's line stands one for its only band,
+// which counts what exceeds it.
+func parseMeters(text string) map[uint8]uint64 {
+	dropped := map[uint8]uint64{}
+	slot := 0
+	for line := range strings.Lines(text) {
+		if m := meterStats.FindStringSubmatch(line); m != nil {
+			id, _ := strconv.Atoi(m[1])
+			slot = id - copyMeter
+		}
+		if m := bandStats.FindStringSubmatch(line); m != nil && slot >= ledger.SlotFirst && slot <= ledger.SlotLast {
+			dropped[uint8(slot)], _ = strconv.ParseUint(m[1], 10, 64)
+		}
+	}
+	return dropped
 }
 
 func parseDenials(text string) (map[uint32]uint64, error) {

@@ -18,6 +18,7 @@ import (
 
 // What others do to the bridge is noticed and mended by the next Apply, though it remembers what it committed.
 func TestApplyMendsDrift(t *testing.T) {
+	t.Parallel()
 	lab := ovstest.NewSwitch(t)
 	ctx := ovstest.Context(t)
 	wanted := readInput(t, "testdata/services.in.yaml").render(t)
@@ -53,6 +54,7 @@ func TestApplyMendsDrift(t *testing.T) {
 
 // A bundle with a fault changes nothing at all.
 func TestApplyIsAtomic(t *testing.T) {
+	t.Parallel()
 	lab := ovstest.NewSwitch(t)
 	ctx := ovstest.Context(t)
 	wanted := readInput(t, "testdata/services.in.yaml").render(t)
@@ -75,6 +77,7 @@ func TestApplyIsAtomic(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
+	t.Parallel()
 	lab := ovstest.NewSwitch(t)
 	ctx := ovstest.Context(t)
 	lab.IP("sw", "link add a0 type veth peer name a1", "link add b0 type veth peer name b1")
@@ -124,6 +127,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 
 // What the real switch does with a packet that opens a connection, by its own account, is what the plan says.
 func TestTraceJudgesAsThePlan(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	out := [][]plan.PortVerdict{
 		{l4(plan.TCP, 80, plan.Deny), inspect(plan.TCP, 81, "r1", true), l4(plan.UDP, 80, plan.Allow)},

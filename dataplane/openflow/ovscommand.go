@@ -1,11 +1,11 @@
 package openflow
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -120,7 +120,6 @@ func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (s
 	defer abort(nil)
 	defer time.AfterFunc(databasePeriod, func() { s.abortWithoutDatabase(ctx, abort) }).Stop()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Programs, program), args...)
-	cmd.WaitDelay = time.Second
 	if s.RunDir != "" {
 		cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.RunDir)
 	}
@@ -132,11 +131,20 @@ func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (s
 		defer input.Close() //nolint:errcheck // it was only read
 		cmd.Stdin = input
 	}
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err := cmd.Run()
-	if err == nil {
-		return out.String(), nil
+	// Not pipes: of those, another child that is being started at that moment may hold a copy, and the command would seem to go on.
+	out, err := inMemory("")
+	if err != nil {
+		return "", fmt.Errorf("preparing the output of %s: %w", program, err)
+	}
+	defer out.Close() //nolint:errcheck // it is in memory
+	stderr, err := inMemory("")
+	if err != nil {
+		return "", fmt.Errorf("preparing the output of %s: %w", program, err)
+	}
+	defer stderr.Close() //nolint:errcheck // it is in memory
+	cmd.Stdout, cmd.Stderr = out, stderr
+	if err = cmd.Run(); err == nil {
+		return written(out)
 	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errNoDatabase):
@@ -144,7 +152,8 @@ func (s *OVS) run(ctx context.Context, stdin, program string, args ...string) (s
 	case cause != nil:
 		err = fmt.Errorf("no answer within %s: %w", s.timeout(), cause)
 	}
-	return "", s.failed(&CommandError{Program: program, Arguments: args, Err: err, Stderr: strings.TrimSpace(stderr.String())})
+	said, _ := written(stderr)
+	return "", s.failed(&CommandError{Program: program, Arguments: args, Err: err, Stderr: strings.TrimSpace(said)})
 }
 
 func (s *OVS) failed(e *CommandError) error {
@@ -198,6 +207,15 @@ func inMemory(text string) (*os.File, error) {
 		return nil, err
 	}
 	return file, nil
+}
+
+// written gives what a file in memory holds.
+func written(f *os.File) (string, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(f)
+	return string(text), err
 }
 
 func (s *OVS) remedy(e *CommandError) string {

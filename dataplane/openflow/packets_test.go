@@ -44,6 +44,7 @@ func TestResetsReachTheClient(t *testing.T) {
 
 // A SYN that is repeated goes to the endpoint that the first one went to, however many there are and whatever comes and goes.
 func TestRepeatedSYNKeepsItsEndpoint(t *testing.T) {
+	t.Parallel()
 	w, client := outgoing(t)
 	endpoints := []string{"10.2.9.1:8080", "10.2.9.2:8080", "10.2.9.3:8080", "10.2.9.4:8080", "10.2.9.5:8080"}
 	w.service("silent", "TCP", "10.96.0.10:80", strings.Join(endpoints, " "))
@@ -71,11 +72,12 @@ func TestRepeatedSYNKeepsItsEndpoint(t *testing.T) {
 
 // Connections to a Service are spread over its endpoints; with affinity, those of one client are not.
 func TestSpreadAndAffinity(t *testing.T) {
+	t.Parallel()
 	w, client := outgoing(t)
 	endpoints := "10.2.0.3:8080 10.2.0.4:8080"
 	w.service("spread", "TCP", "10.96.0.10:80", endpoints)
 	w.service("sticky", "TCP", "10.96.0.11:80", endpoints)
-	w.plan.Services[1].Affinity = true
+	w.plan.Services[1].AffinitySeconds = 10800
 	w.apply()
 	for a := range strings.FieldsSeq(endpoints) {
 		ovstest.Serve(t, w.Netns("net"), netip.MustParseAddrPort(a))
@@ -99,6 +101,7 @@ func TestSpreadAndAffinity(t *testing.T) {
 
 // Datagrams longer than the MTU pass both ways, also translated.
 func TestFragments(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.group("out", plan.Egress, 100, [][]plan.PortVerdict{{l4(plan.UDP, 8080, plan.Allow), l4(plan.UDP, 8081, plan.Deny)}})
 	client := w.pod(2, "", "out")
@@ -193,34 +196,47 @@ func TestOpenConnectionsShareDatapathFlows(t *testing.T) {
 	}
 }
 
-// The agent's probe goes through the engine and comes back to the agent, and nothing else gets in or out by the agent's port.
+// The agent's probes go through the engine, each its way, and come back to the agent, and nothing else gets in or out by the agent's port.
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	for _, engineUp := range []bool{true, false} {
 		w, _ := outgoing(t)
 		w.engineUp = engineUp
 		w.apply()
-		seen := w.Capture("eng", ovstest.EngineB, "-Q", "out")
+		requests := w.Capture("eng", ovstest.EngineB, "-Q", "out")
+		replies := w.Capture("eng", ovstest.EngineA, "-Q", "out")
 		back := w.Capture("sw", ovstest.Agent, "-Q", "in")
-		frame := func(vlan uint16) []byte {
-			f := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x81, 0}, byte(vlan>>8), byte(vlan), 0x08, 0x00)
-			return append(f, ipv4(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), 17, []byte{0, 9, 0, 9, 0, 8, 0, 0})...)
+		frame := func(to net.HardwareAddr, vlan uint16, last byte) []byte {
+			f := append(slices.Clone(to), 2, 0, 0, 0, 0, 2, 0x81, 0, byte(vlan>>8), byte(vlan), 0x08, 0x00)
+			return append(f, ipv4(netip.MustParseAddr("192.0.2.1"), netip.AddrFrom4([4]byte{192, 0, 2, last}), 17, []byte{0, 9, 0, 9, 0, 8, 0, 0})...)
 		}
-		for _, vlan := range []uint16{ledger.ProbeVLAN, 5} {
-			if err := w.In("sw", func() error { return sendFrame(ovstest.Agent, frame(vlan)) }); err != nil {
+		for _, f := range [][]byte{
+			frame(ledger.ProbeMAC(0, false), ledger.ProbeVLAN, 10), frame(ledger.ProbeMAC(0, true), ledger.ProbeVLAN, 11),
+			frame(ledger.ProbeMAC(0, false), 5, 12), frame(ledger.ProbeMAC(0, true), 5, 13),
+		} {
+			if err := w.In("sw", func() error { return sendFrame(ovstest.Agent, f) }); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if !back.WaitFor(func(s string) bool { return strings.Contains(s, "vlan 4094") }) {
-			t.Errorf("engineUp=%t: the probe does not come back:\n%s", engineUp, back.Text())
+		if !back.WaitFor(func(s string) bool {
+			return strings.Contains(s, "> 192.0.2.10.9") && strings.Contains(s, "> 192.0.2.11.9")
+		}) {
+			t.Errorf("engineUp=%t: the probes do not come back:\n%s", engineUp, back.Text())
 		}
-		if strings.Contains(seen.Text(), "vlan 5,") || strings.Contains(back.Text(), "vlan 5,") {
-			t.Errorf("another frame of the agent's passes:\n%s", seen.Text())
+		for way, c := range map[string]*ovstest.Capture{"> 192.0.2.10.9": requests, "> 192.0.2.11.9": replies} {
+			if !c.WaitFor(func(s string) bool { return strings.Contains(s, way) }) {
+				t.Errorf("engineUp=%t: the probe %s did not go its way:\n%s", engineUp, way, c.Text())
+			}
+		}
+		if all := requests.Text() + replies.Text() + back.Text(); strings.Contains(all, "vlan 5,") {
+			t.Errorf("another frame of the agent's passes:\n%s", all)
 		}
 	}
 }
 
 // SCTP is judged, too.
 func TestSCTP(t *testing.T) {
+	t.Parallel()
 	w, client := outgoing(t)
 	w.service("signal", "SCTP", "10.96.0.10:9", "10.2.0.3:8081")
 	w.apply()
@@ -246,6 +262,7 @@ func TestSCTP(t *testing.T) {
 
 // What is not governed passes a governed edge: pings and neighbour discovery, also of long packets.
 func TestUngovernedProtocols(t *testing.T) {
+	t.Parallel()
 	w, _ := outgoing(t)
 	w.apply()
 	for space, addresses := range map[string][]string{"pod2": {"10.2.0.3", "fd00:2::3"}, "net": {"10.1.0.2", "fd00:1::2"}} {

@@ -33,6 +33,9 @@ func (r *renderer) peerClass() {
 			fmt.Sprintf("Connections from the node itself at %s (the kubelet's probes) are not governed.", a),
 			newMatch(proto(family(a)), is(fieldSource, sourceUplink), srcIn(netip.PrefixFrom(a, a.BitLen()))), gotoTable(tableCommit))
 	}
+	if r.asks {
+		r.nodesAsClients()
+	}
 	r.hairpinClasses()
 	for i := range r.groups {
 		g := &r.groups[i]
@@ -47,13 +50,16 @@ func (r *renderer) peerClass() {
 }
 
 func (r *renderer) prefix(g *group, p plan.Peer) {
-	address, whose := srcIn, "Clients"
-	if g.Direction == plan.Egress {
+	address, whose, does := srcIn, "Clients", r.toClass(p.Class)
+	switch {
+	case g.Direction == plan.Egress:
 		address, whose = dstIn, "Servers"
+	case r.asks:
+		does = actions(load(fieldClass, uint32(p.Class)), gotoTable(tableNodeSource))
 	}
 	r.b.add(tablePeerClass, priorityPrefix+p.Prefix.Bits(), cookie(featureGroup, g.number),
 		fmt.Sprintf("%s in %s, for group %s.", whose, p.Prefix, g.Key),
-		newMatch(proto(family(p.Prefix.Addr())), is(fieldGroup, g.number), address(p.Prefix)), r.toClass(p.Class))
+		newMatch(proto(family(p.Prefix.Addr())), is(fieldGroup, g.number), address(p.Prefix)), does)
 }
 
 // endpointClasses classes chosen endpoints, which are in a register and not in the packet: one flow for each whose class differs

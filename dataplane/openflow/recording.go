@@ -18,15 +18,18 @@ const (
 	typeBundleAdd     = 34
 
 	// The kinds of control messages: the answer to each is the next number.
-	bundleOpen   = 0
-	bundleCommit = 4
+	bundleOpen    = 0
+	bundleCommit  = 4
+	bundleDiscard = 6
+	// bundleHeader is what a bundle's messages begin with: its number, and eight bytes in all.
+	bundleHeader = 8
 )
 
 // recording is what makes any bridge hold a bundle.
 type recording struct {
 	bundle *Bundle
-	// held also keeps new connections from being judged, and plain does not.
-	held, plain *messages
+	// held also keeps new connections from being judged, and plain does not; release makes a bridge that holds the one hold the other.
+	held, plain, release *messages
 }
 
 // messages are a whole bundle in its binary form, as ovs-ofctl sends it: from opening to committing it. Sending them again takes a few
@@ -43,7 +46,11 @@ func (s *OVS) record(ctx context.Context, b *Bundle) (*recording, error) {
 		return nil, err
 	}
 	plain, err := s.take(ctx, replacement(b, false))
-	return &recording{b, held, plain}, err
+	if err != nil {
+		return nil, err
+	}
+	release, err := s.take(ctx, "flow delete_strict "+hold()+"\n")
+	return &recording{b, held, plain, release}, err
 }
 
 // take lets ovs-ofctl send a text to a socket of our own, and keeps what it sends.
@@ -119,9 +126,10 @@ func takeDown(conn net.Conn) (*messages, error) {
 	}
 }
 
-// replay commits a recorded bundle by the listener's connection.
-func (l *listener) replay(ctx context.Context, m *messages) error {
-	return l.request(ctx, m.commit, m.bytes)
+// replay commits a recorded bundle by the listener's connection; done, if there is any, is called when that is done, before anything is
+// heard that happened later.
+func (l *listener) replay(ctx context.Context, m *messages, done func()) error {
+	return l.request(ctx, 0, m.commit, m.bytes, done)
 }
 
 // readMessage reads one OpenFlow message.
@@ -168,6 +176,7 @@ func (s *OVS) recordSoon() {
 		defer s.mu.Unlock()
 		if s.wanted == b {
 			s.recorded = r
+			poke(s.watch.recorded)
 		}
 	})
 }

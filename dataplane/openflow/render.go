@@ -19,8 +19,23 @@ type Ports struct {
 	// EngineA and EngineB are the bridge's ends of the engine's pair: requests go out by A and come back by B.
 	EngineA uint32
 	EngineB uint32
+	// EngineSlot tells one engine process from the one before it, 1..15; 0: there was none yet.
+	EngineSlot uint8
 	// Agent is the bridge's end of the agent's pair.
 	Agent uint32
+	// Signatures are the ports of the signature engines, by their profiles' keys. Profiles of the plan that are not here get no packets
+	// yet: what should go through their engines does what its failure policy says.
+	Signatures map[string]SignaturePorts
+}
+
+// SignaturePorts are the bridge's ends of a signature engine's pairs.
+type SignaturePorts struct {
+	// A is where copies go out; of an engine that prevents, where requests go out. B is where these come back, and where replies go out.
+	A, B uint32
+	// Process tells one process of an engine that prevents from the one before it, 1..15; 0: there was none yet.
+	Process uint8
+	// Up is false while an engine that prevents does not inspect.
+	Up bool
 }
 
 // EdgePorts are the two sides of an edge.
@@ -39,18 +54,33 @@ type EdgePorts struct {
 func Render(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool) *Bundle {
 	r := newRenderer(p, n, ports, engineUp)
 	r.classifier()
+	if r.asks {
+		r.client()
+	}
 	r.conntrack()
 	r.conntrackRead()
 	r.conntrackState()
 	r.newConnection()
+	if r.asks {
+		r.askClient()
+	}
 	r.serviceLB()
 	r.peerPort()
 	r.peerClass()
+	if r.asks {
+		r.nodeSource()
+	}
 	r.portVerdict()
+	if r.inspects() {
+		r.taps()
+	}
 	r.commit()
 	r.committed()
 	r.output()
 	r.afterEngine()
+	if r.inspects() {
+		r.signatureEngines()
+	}
 	r.deliver()
 	r.b.Denials = r.denials.list()
 	slices.SortFunc(r.b.Groups, func(x, y Group) int { return cmp.Compare(x.ID, y.ID) })
@@ -71,8 +101,16 @@ type renderer struct {
 	endpoints map[netip.AddrPort]uint32
 	udpPorts  map[netip.Addr]int // how many ports a Service's address has
 	denials   *denialNumbers
+	// keeping are the flows that keep clients, of the tables that come after those in which Services are found.
+	keeping Bundle
+	// kept are the numbers of the Services' ports with session affinity; nil: there are none yet.
+	kept      map[string]uint32
+	keptTaken map[uint32]bool
+	asks      bool // who sends packets from the node's own addresses
 	// frontends are the places of Services that have endpoints.
 	frontends []frontend
+	// nodeFrontends are those of the node ports that have some, for each family.
+	nodeFrontends []nodeFrontend
 }
 
 // edge is a governed Pod that has its ports.
@@ -104,6 +142,7 @@ func newRenderer(p *plan.NodePlan, n ledger.Numbers, ports Ports, engineUp bool)
 	}
 	r.endpoints = numberEndpoints(p.Services)
 	r.denials = numberDenials(p.Groups)
+	r.asks = r.asksForClients()
 	return r
 }
 
@@ -158,13 +197,16 @@ func family(a netip.Addr) string {
 	return "ipv6"
 }
 
-// transports are the protocols that are judged: by number, by the plan's name, and by shorthand for each family.
-var transports = [...]struct {
+// transport is a protocol that is judged: by number, by the plan's name, and by shorthand for each family.
+type transport struct {
 	number    uint32
 	protocol  plan.Protocol
 	v4, v6    string
 	dstOfPort string // the destination port as move actions write it
-}{
+}
+
+// transports are all of them.
+var transports = [...]transport{
 	{protoTCP, plan.TCP, "tcp", "tcp6", "NXM_OF_TCP_DST[]"},
 	{protoUDP, plan.UDP, "udp", "udp6", "NXM_OF_UDP_DST[]"},
 	{protoSCTP, plan.SCTP, "sctp", "sctp6", "OXM_OF_SCTP_DST[]"},

@@ -22,9 +22,11 @@ func (r *renderer) serviceLB() {
 		for i := range r.plan.Services {
 			r.service(&r.plan.Services[i], taken, seen)
 		}
+		r.nodePorts(taken)
 	}
 	r.b.add(tableServiceLB, priorityMiss, cookie(featurePipeline, 0), "Connections to anything but a Service.",
 		newMatch(), gotoTable(tablePeerPort))
+	r.affinity()
 }
 
 // countUDPPorts counts the ports of each Service's address, and drops fragments that may be for any of several.
@@ -62,7 +64,7 @@ func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[
 				addresses = append(addresses, a)
 			}
 		}
-		endpoints := slices.DeleteFunc(slices.Clone(s.Endpoints), func(a netip.AddrPort) bool { return family(a.Addr()) != f })
+		endpoints := endpointsOver(s, f)
 		if len(addresses) == 0 {
 			continue
 		}
@@ -70,14 +72,19 @@ func (r *renderer) service(s *plan.ServicePort, taken map[uint32]bool, seen map[
 			r.leaveToKubeProxy(s, addresses)
 			continue
 		}
-		id := r.selectGroup(s, endpoints, taken)
+		id, choice := r.choice(s, endpoints, taken)
 		for _, a := range addresses {
 			r.toService(s, a, priorityService, cookie(featureService, id),
 				fmt.Sprintf("New connections to Service %s at %s.", serviceName(s), netip.AddrPortFrom(a, s.Port)),
-				toGroup(id), notYetJudged)
+				choice, notYetJudged)
 			r.frontends = append(r.frontends, frontend{netip.AddrPortFrom(a, s.Port), s.Protocol})
 		}
 	}
+}
+
+// endpointsOver gives a Service's endpoints of one family.
+func endpointsOver(s *plan.ServicePort, f string) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(s.Endpoints), func(a netip.AddrPort) bool { return family(a.Addr()) != f })
 }
 
 // untranslated drops what should have got an endpoint, and comes to be judged by the Service's own address: somebody has deleted the
@@ -91,6 +98,7 @@ func (r *renderer) untranslated() {
 			newMatch(notYetJudged, proto(family(a)), is(fieldSource, sourcePod), is(fieldEndpointChosen, 0), is(fieldProto, protoNumber(at.protocol)),
 				is(fieldPeerPort, uint32(at.address.Port())), dstIn(netip.PrefixFrom(a, a.BitLen()))), drop)
 	}
+	r.untranslatedNodePorts()
 }
 
 // toService adds a flow for packets to a Service's address and port, and for fragments, whose port is not known, where no
@@ -126,24 +134,33 @@ func (r *renderer) choose(s *plan.ServicePort, endpoint netip.AddrPort) []string
 	return append([]string{load(fieldEndpointChosen, 1), load(fieldTranslate, 1)}, load(fieldProto, protoNumber(s.Protocol)), load(fieldPeerPort, uint32(endpoint.Port())), load(fieldEndpoint, r.endpoints[endpoint]))
 }
 
-// selectGroup adds the group that chooses one of the endpoints, and gives its ID. Affinity hashes the client's address, so that
-// one client keeps its endpoint; otherwise the datapath hashes the whole connection, which needs no upcall for each.
+// choice gives what chooses one of the endpoints, and the ID of the group that does so.
+func (r *renderer) choice(s *plan.ServicePort, endpoints []netip.AddrPort, taken map[uint32]bool) (id uint32, does string) {
+	id = r.selectGroup(s, endpoints, taken)
+	if s.AffinitySeconds > 0 {
+		return id, r.keep(s, endpoints, id)
+	}
+	return id, toGroup(id)
+}
+
+// selectGroup adds the group that chooses one of the endpoints, and gives its ID. The datapath hashes the whole connection, which needs
+// no upcall for each; with affinity, the switch hashes the client's port (see affinity.go).
 // Connections are spread by rendezvous hashing over bucket IDs, which follow from the endpoints: when one comes or goes, only its
 // own clients move.
 func (r *renderer) selectGroup(s *plan.ServicePort, endpoints []netip.AddrPort, taken map[uint32]bool) uint32 {
 	method := "selection_method=dp_hash"
-	if s.Affinity {
-		method = "selection_method=hash,fields=ip_src"
-		if endpoints[0].Addr().Is6() {
-			method = "selection_method=hash,fields=ipv6_src"
-		}
+	if s.AffinitySeconds > 0 {
+		method = "selection_method=hash,fields=" + strings.ToLower(string(s.Protocol)) + "_src"
 	}
 	sorted := slices.Clone(endpoints)
 	slices.SortFunc(sorted, func(a, b netip.AddrPort) int { return cmp.Compare(r.endpoints[a], r.endpoints[b]) })
 	spec := []string{"type=select", method}
 	for _, e := range sorted {
-		spec = append(spec, fmt.Sprintf("bucket=bucket_id:%d,weight:100,actions=%s", r.endpoints[e],
-			actions(append(r.choose(s, e), resubmit(tablePeerClass))...)))
+		does := actions(append(r.choose(s, e), resubmit(tablePeerClass))...)
+		if s.AffinitySeconds > 0 {
+			does = actions(load(fieldEndpoint, r.endpoints[e]), resubmit(tableKeep))
+		}
+		spec = append(spec, fmt.Sprintf("bucket=bucket_id:%d,weight:100,actions=%s", r.endpoints[e], does))
 	}
 	id := freeNumber(taken, serviceName(s), string(s.Protocol), family(endpoints[0].Addr()))
 	comment := "Endpoints of Service " + serviceName(s)
@@ -152,10 +169,14 @@ func (r *renderer) selectGroup(s *plan.ServicePort, endpoints []netip.AddrPort, 
 }
 
 func serviceName(s *plan.ServicePort) string {
-	if s.Name == "" {
-		return s.Service.String()
+	name := s.Service.String()
+	if s.Name != "" {
+		name += ":" + s.Name
 	}
-	return s.Service.String() + ":" + s.Name
+	if s.Reached != plan.ByClusterIP {
+		name += " by " + string(s.Reached)
+	}
+	return name
 }
 
 func joinAddrPorts(list []netip.AddrPort) string {

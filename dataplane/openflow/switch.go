@@ -48,6 +48,18 @@ type Switch interface {
 	InspectionIDs(ctx context.Context) ([]uint16, error)
 	// Denials gives how many packets were denied at L4, by denial number. A count starts from 0 again when its flow changes.
 	Denials(ctx context.Context) (map[uint32]uint64, error)
+	// ConntrackUse gives how many connections the datapath holds, of everybody, and how many it can. The error is errors.ErrUnsupported
+	// where the datapath uses the kernel's conntrack.
+	ConntrackUse(ctx context.Context) (used, limit uint64, err error)
+	// CopiesDropped gives how many copies for each signature engine its meter has dropped, by slot. A count starts from 0 again when
+	// the switch does.
+	CopiesDropped(ctx context.Context) (map[uint8]uint64, error)
+	// ClientsDropped gives how many packets from the node's own addresses were dropped, since more came in a second than may be asked for.
+	// The count starts from 0 again when the switch does.
+	ClientsDropped(ctx context.Context) (uint64, error)
+	// LimitCopies limits how many copies a second the signature engine in a slot gets, for as long as this Switch is used: at most
+	// MaxCopies. The engine's meter must be there: Apply makes it with the first flows that use it.
+	LimitCopies(ctx context.Context, slot uint8, rate uint32) error
 }
 
 // Watcher is told what happens to a bridge. All fields are required.

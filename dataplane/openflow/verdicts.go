@@ -22,7 +22,7 @@ func (r *renderer) portVerdict() {
 		}
 	}
 	r.b.add(tablePortVerdict, priorityMiss, cookie(featurePipeline, 0), "Ports that are not governed.",
-		newMatch(), gotoTable(tableCommit))
+		newMatch(), r.judged())
 }
 
 func (r *renderer) verdict(g *group, class int, v plan.PortVerdict) {
@@ -63,7 +63,7 @@ func (r *renderer) fragmentVerdict(g *group, class int, verdicts []plan.PortVerd
 func (r *renderer) act(g *group, v plan.PortVerdict) (c uint64, does, what string) {
 	switch v.Verdict {
 	case plan.Allow:
-		return cookie(featureGroup, g.number), gotoTable(tableCommit), "Allow"
+		return cookie(featureGroup, g.number), r.judged(), "Allow"
 	case plan.Inspect:
 		id, known := r.numbers.RuleSets[v.RuleSet]
 		if !known || !idFits(g.Direction, id) {
@@ -76,8 +76,8 @@ func (r *renderer) act(g *group, v plan.PortVerdict) (c uint64, does, what strin
 		}
 		return cookie(featureGroup, g.number), actions(
 			load(fieldVerdictMarks, marks>>fieldVerdictMarks.lo),
-			load(fieldVerdictLabel, engineSlot<<(fieldEngineSlot.lo-fieldInspectionID.lo)|uint32(id)),
-			gotoTable(tableCommit)), how
+			load(fieldInspectionID, uint32(id)),
+			r.judged()), how
 	case plan.Deny:
 		number := r.denials.number(g.Direction, &v)
 		return cookie(featureDenial, number), r.deny(number), "Deny (" + strings.Join(v.Policies, ", ") + ")"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 )
@@ -31,8 +30,13 @@ type watch struct {
 	mu       sync.Mutex
 	listener *listener // nil while there is no connection
 	seen     Overwritten
+	undone   Overwritten   // what take has given since it was set to nothing
 	since    time.Time     // when the first of seen was told; zero: nothing is to be mended
 	wake     chan struct{} // capacity 1
+	// recorded is poked when what is wanted has been recorded, and so can be sent ahead.
+	recorded chan struct{} // capacity 1
+	// reading is ended when others write: what is being read back is no longer so.
+	reading context.CancelCauseFunc // nil while nothing is read
 }
 
 // hear takes in what the switch tells. Whether it was our own doing is found out later.
@@ -43,11 +47,21 @@ func (w *watch) hear(o Overwritten) {
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
+	if w.reading != nil && o != (Overwritten{}) {
+		w.reading(errOverwritten)
+	}
+	poke(w.wake)
+}
+
+func poke(c chan struct{}) {
 	select {
-	case w.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
+
+// errOverwritten says that others wrote to the bridge while it was read.
+var errOverwritten = errors.New("others write to the bridge")
 
 // settle forgets what was done to the bridge before the call: it is about to be read as a whole. What is done after it stays.
 func (w *watch) settle(ctx context.Context) {
@@ -57,6 +71,24 @@ func (w *watch) settle(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen, w.since = Overwritten{}, time.Time{}
+}
+
+// untilOverwritten gives a context that ends when others have written to the bridge since settle: what is read of it then is not so any
+// more.
+func (w *watch) untilOverwritten(ctx context.Context) (reading context.Context, done func()) {
+	reading, cancel := context.WithCancelCause(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen != (Overwritten{}) {
+		cancel(errOverwritten)
+	}
+	w.reading = cancel
+	return reading, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.reading = nil
+		cancel(nil)
+	}
 }
 
 // pending is what has been told and not been mended.
@@ -72,6 +104,16 @@ func (w *watch) take() Overwritten {
 	defer w.mu.Unlock()
 	o := w.seen
 	w.seen = Overwritten{}
+	w.undone.add(o)
+	return o
+}
+
+// countUndone gives what take has given since the last call.
+func (w *watch) countUndone() Overwritten {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.undone
+	w.undone = Overwritten{}
 	return o
 }
 
@@ -98,7 +140,7 @@ func (w *watch) connected(l *listener) {
 // Watch listens to the switch itself, by a connection of its own, and mends.
 func (s *OVS) Watch(ctx context.Context, w Watcher) {
 	s.watch.mu.Lock()
-	s.watch.wake = make(chan struct{}, 1)
+	s.watch.wake, s.watch.recorded = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.watch.mu.Unlock()
 	limit := &bucket{tokens: mendingBurst, last: time.Now()}
 	for first := true; ctx.Err() == nil; first = false {
@@ -187,181 +229,3 @@ func (s *OVS) back(ctx context.Context, w Watcher) {
 		w.Up(same && err == nil)
 	}
 }
-
-// mendUntilLost undoes what others do until the connection is lost. A switch that holds the connection and does not answer, be
-// it that it hangs or that it has no database, is told like one that is gone.
-func (s *OVS) mendUntilLost(ctx context.Context, l *listener, limit *bucket, w Watcher) {
-	beat := time.NewTicker(beatPeriod)
-	defer beat.Stop()
-	for silent := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.over:
-			return
-		case <-beat.C:
-			attempt, cancel := context.WithTimeout(ctx, beatPeriod)
-			err := l.settle(attempt)
-			cancel()
-			switch {
-			case err != nil && ctx.Err() == nil:
-				silent = true
-				w.Down(fmt.Errorf("Open vSwitch does not answer, so governed Pods may have no network: %w", errors.Join(err, s.database())))
-			case silent:
-				silent = false
-				s.back(ctx, w)
-			}
-			continue
-		case <-s.watch.wake:
-		}
-		for again := true; again; {
-			var m Mending
-			var any bool
-			wait := limit.wait(time.Now())
-			if wait > 0 {
-				select {
-				case <-ctx.Done():
-					return
-				case <-l.over:
-					return
-				case <-time.After(wait):
-				}
-			}
-			if m, any = s.mend(ctx); !any || ctx.Err() != nil {
-				break
-			}
-			limit.take()
-			m.Limited = wait > 0
-			again = m.Err != nil
-			w.Mended(m)
-		}
-	}
-}
-
-// mend puts the bridge right if others have changed it. Nothing is read first, since that would cost time: the bundle removes
-// everything and puts back what is wanted, which takes hold at once.
-func (s *OVS) mend(ctx context.Context) (m Mending, changed bool) {
-	s.mu.Lock() // an Apply that is under way has been told of its own changes when it ends
-	defer s.mu.Unlock()
-	m.Overwritten, m.Seen = s.watch.pending()
-	if m.Seen.IsZero() || s.wanted == nil {
-		return m, false
-	}
-	for range 3 { // the other may not be through with what it does
-		drift, done, err := s.replace(ctx, m.Meters > 0, s.putBackUntilQuiet)
-		if m.Done = done; err == nil && drift.Count() == 0 {
-			return m, true
-		}
-	}
-	s.present = nil
-	m.Err = s.apply(ctx, s.wanted)
-	m.Done = time.Now()
-	return m, true
-}
-
-// restore gives a restarted switch what is wanted.
-func (s *OVS) restore(ctx context.Context) error {
-	if drift, _, err := s.replace(ctx, true, func(ctx context.Context) error { return s.putBack(ctx, false) }); err == nil && drift.Count() == 0 {
-		return nil
-	}
-	s.present = nil
-	return s.apply(ctx, s.wanted)
-}
-
-// replace removes everything from the bridge, puts back what is wanted, and reads the bridge back.
-func (s *OVS) replace(ctx context.Context, meter bool, put func(context.Context) error) (drift Differences, done time.Time, err error) {
-	if meter {
-		err = s.ensureMeter(ctx)
-	}
-	if err == nil {
-		err = put(ctx)
-	}
-	if isNoMeter(err) { // the switch does not tell of a meter's deletion, but of that of its flows
-		if err = s.ensureMeter(ctx); err == nil {
-			err = s.putBack(ctx, false)
-		}
-	}
-	done = time.Now()
-	if err == nil {
-		drift, err = s.compare(ctx, s.wanted)
-	}
-	return drift, done, err
-}
-
-// quietTime is how long nobody else may have changed anything until connections are judged again.
-const quietTime = 10 * time.Millisecond
-
-// putBackUntilQuiet puts back what is wanted as long as the other goes on meanwhile: that takes less time than reading the bridge. The
-// other may be replacing flows one by one. What is put back in between makes no sense together with what is deleted next: a Pod's
-// port would be there again, and a moment later the Service's flow not, by which its connections are judged. So until the other is
-// through, no connection is judged: connections that are open go on, and new ones wait. What is sent by the listener's own
-// connection is told in short, without counts, so that all that is counted is the other's.
-func (s *OVS) putBackUntilQuiet(ctx context.Context) error {
-	const most = 20
-	for range most {
-		s.watch.take()
-		if err := s.putBack(ctx, true); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(quietTime):
-		}
-		l := s.watch.current()
-		if l == nil || !s.replayable() || l.settle(ctx) != nil || s.watch.take() == (Overwritten{}) {
-			break
-		}
-	}
-	return s.putBack(ctx, false)
-}
-
-// replayable tells whether what is wanted has been recorded.
-func (s *OVS) replayable() bool { return s.recorded != nil && s.recorded.bundle == s.wanted }
-
-// putBack commits the bundle that makes any bridge hold what is wanted; held keeps connections from being judged besides.
-func (s *OVS) putBack(ctx context.Context, held bool) error {
-	if l := s.watch.current(); l != nil && s.replayable() {
-		m := s.recorded.plain
-		if held {
-			m = s.recorded.held
-		}
-		if l.replay(ctx, m) == nil {
-			return nil
-		}
-	}
-	return s.bundle(ctx, replacement(s.wanted, held))
-}
-
-// replacement is the text of a bundle that makes any bridge hold b.
-func replacement(b *Bundle, held bool) string {
-	var text strings.Builder
-	text.WriteString("flow delete\ngroup delete\n")
-	for i := range b.Groups {
-		text.WriteString("group add " + b.Groups[i].String() + "\n")
-	}
-	for i := range b.Flows {
-		text.WriteString("flow add " + b.Flows[i].String() + "\n")
-	}
-	if held {
-		fmt.Fprintf(&text, "flow add table=%d,priority=%d,cookie=%#x,actions=drop\n", uint8(tableCommit), priorityHold, cookie(featurePipeline, 0))
-	}
-	return text.String()
-}
-
-// bucket bounds how often something is done.
-type bucket struct {
-	tokens float64
-	last   time.Time
-}
-
-// wait says how long to wait until it may be done.
-func (b *bucket) wait(now time.Time) time.Duration {
-	b.tokens = min(mendingBurst, b.tokens+float64(now.Sub(b.last))/float64(mendingPeriod))
-	b.last = now
-	if b.tokens >= 1 {
-		return 0
-	}
-	return time.Duration((1 - b.tokens) * float64(mendingPeriod))
-}
-
-func (b *bucket) take() { b.tokens-- }

@@ -11,9 +11,12 @@ func Check(s Snapshot) Findings {
 	s.Node = ""
 	x := newIndex(&s)
 	policies := newPolicies(x, s.L7Policies)
-	_, drafts := draftGroups(x, policies)
+	s.MaxProfiles = len(s.TrafficInspections) // each node has its own bound
+	inspections := newInspections(x, &s)
+	_, drafts := draftGroups(x, policies, inspections)
 	sets, shadows := newRuleSets(), newShadows()
 	for _, d := range drafts {
+		inspections.tapsOf(d.direction, d.looks)
 		if d.mayShadow() {
 			newClassifier(x, d, newPortJudge(d, sets, shadows)).classify()
 			shadows.endGroup()
@@ -21,7 +24,11 @@ func Check(s Snapshot) Findings {
 	}
 	f := newFindings(x, policies, shadows)
 	for i, p := range policies {
-		f.Policies[i].Nodes = p.nodes(x)
+		f.Policies[i].Nodes = nodesOf(x, p.selected)
+	}
+	f.Inspections = inspections.findings(x)
+	for _, n := range inspections.all {
+		f.InspectionFor(n.name).Nodes = nodesOf(x, n.selected)
 	}
 	return f
 }
@@ -56,10 +63,10 @@ func overlap(a, b portSet) bool {
 	return false
 }
 
-// nodes names the nodes, sorted, that have Pods which the policy selects.
-func (p *policy) nodes(x *index) []string {
+// nodesOf names the nodes, sorted, that have selected Pods.
+func nodesOf(x *index, s *podSelection) []string {
 	names := map[string]bool{}
-	for _, id := range p.selected.pods {
+	for _, id := range s.pods {
 		if node := x.pods[id].object.Spec.NodeName; node != "" {
 			names[node] = true
 		}

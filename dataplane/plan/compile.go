@@ -10,26 +10,32 @@ import (
 func Compile(s Snapshot) (*NodePlan, Findings) {
 	x := newIndex(&s)
 	policies := newPolicies(x, s.L7Policies)
-	edges, drafts := draftGroups(x, policies)
+	inspections := newInspections(x, &s)
+	edges, drafts := draftGroups(x, policies, inspections)
 
 	sets, shadows := newRuleSets(), newShadows()
 	p := &NodePlan{Edges: edges, Groups: make([]Group, 0, len(drafts)), Services: []ServicePort{}, NodeAddresses: nodeAddresses(&s)}
 	for _, d := range drafts {
-		p.Groups = append(p.Groups, newGroup(x, d, sets, shadows))
+		p.Groups = append(p.Groups, newGroup(x, d, sets, shadows, inspections))
 		shadows.endGroup()
 	}
 	p.RuleSets = sets.sorted()
+	p.Profiles, p.Taps = inspections.planned()
 	x.markHairpins(edges)
 	p.Services = x.servicePorts(edges)
-	return p, newFindings(x, policies, shadows)
+	p.NodePortAddresses = nodePortAddresses(&s, p.Services, p.NodeAddresses)
+	findings := newFindings(x, policies, shadows)
+	findings.Inspections = inspections.findings(x)
+	return p, findings
 }
 
-func newGroup(x *index, d *groupDraft, sets *ruleSets, s *shadows) Group {
-	g := Group{Key: d.key, Direction: d.direction}
+func newGroup(x *index, d *groupDraft, sets *ruleSets, s *shadows, inspections *inspections) Group {
+	g := Group{Key: d.key, Direction: d.direction, Policies: []string{}}
 	for _, m := range d.members {
 		g.Policies = append(g.Policies, m.policy.label)
 	}
 	g.Peers, g.Classes = newClassifier(x, d, newPortJudge(d, sets, s)).classify()
+	g.Taps = inspections.tapsOf(d.direction, d.looks)
 	g.Epoch = g.hash()
 	return g
 }
@@ -49,6 +55,11 @@ func (g *Group) hash() uint32 {
 	d.number(uint64(len(g.Classes)))
 	for _, c := range g.Classes {
 		d.verdicts(c)
+	}
+	for _, t := range g.Taps { // nothing is added where there are none
+		d.text(string(t.Protocol))
+		d.number(uint64(t.Port)<<16 | uint64(t.EndPort))
+		d.texts([]string{t.Detect, t.Prevent})
 	}
 	return d.epoch()
 }

@@ -28,6 +28,9 @@ func newFindings(x *index, policies []*policy, s *shadows) Findings {
 		if c, ok := shadowed(p, s); ok {
 			own.Conditions = append(own.Conditions, c)
 		}
+		if c, ok := hiddenClients(x, p); ok {
+			own.Conditions = append(own.Conditions, c)
+		}
 		f.Policies = append(f.Policies, own)
 	}
 	return f

@@ -9,12 +9,14 @@ import (
 type Findings struct {
 	// Policies are sorted by namespace and name.
 	Policies []PolicyFindings `json:"policies"`
+	// Inspections are sorted by namespace and name.
+	Inspections []InspectionFindings `json:"inspections,omitempty"`
 }
 
 // PolicyFindings is what Compile has to say about one policy.
 type PolicyFindings struct {
 	Policy types.NamespacedName `json:"policy"`
-	// Conditions are Accepted and ResolvedRefs, and Shadowed when it is true; with the policy's generation and without times.
+	// Conditions are Accepted and ResolvedRefs, and Shadowed and ClientsHidden when they are true; with the policy's generation and without times.
 	// They do not depend on the order of the snapshot's lists. Accepted and ResolvedRefs are judged over all Pods of the snapshot,
 	// Shadowed over those of the node.
 	Conditions []metav1.Condition `json:"conditions"`
@@ -29,6 +31,10 @@ type PolicyFindings struct {
 // ConditionShadowed is the type of the condition that says that a rule with l7 has no effect, since another rule allows the
 // same at L4. It has negative polarity, as Gateway API's PartiallyInvalid has, and is absent when it is not true.
 const ConditionShadowed = "Shadowed"
+
+// ConditionClientsHidden is the type of the condition that says that some clients of the policy's Pods cannot be judged by their own
+// addresses. Like ConditionShadowed it is absent when it is not true.
+const ConditionClientsHidden = "ClientsHidden"
 
 // Reasons of the conditions that Compile writes.
 const (
@@ -53,6 +59,8 @@ const (
 	ReasonShadowedRule = "ShadowedRule"
 	// ReasonPartlyShadowedRule goes with Shadowed=True: the rule has no effect for some of its peers or ports.
 	ReasonPartlyShadowedRule = "PartlyShadowedRule"
+	// ReasonExternalTrafficPolicyCluster goes with ClientsHidden=True: a Service's externalTrafficPolicy hides them behind nodes.
+	ReasonExternalTrafficPolicyCluster = "ExternalTrafficPolicyCluster"
 )
 
 // For returns the findings of one policy, or nil when the snapshot did not hold it.

@@ -102,6 +102,8 @@ func addObject(s *plan.Snapshot, document []byte) error {
 		return addTo(&s.EndpointSlices, document)
 	case "L7Policy":
 		return addTo(&s.L7Policies, document)
+	case "TrafficInspection":
+		return addTo(&s.TrafficInspections, document)
 	}
 	return fmt.Errorf("kind %q is not part of a snapshot", kind.Kind)
 }

@@ -26,6 +26,7 @@ type groupDraft struct {
 	key       string
 	direction Direction
 	members   []member
+	looks     []look
 }
 
 // newMembers returns the policies that govern a Pod in a direction: those that select it, speak of the direction, and name at
@@ -57,8 +58,9 @@ func newMembers(selecting []*policy, own *pod, direction Direction) []member {
 	return members
 }
 
-// groupKey hashes what makes a group: direction, policies, and what the named ports of ingress rules are on the Pod itself.
-func groupKey(members []member, own *pod, direction Direction) string {
+// groupKey hashes what makes a group: direction, policies, what the named ports of ingress rules are on the Pod itself, and
+// inspections with their ports.
+func groupKey(members []member, looks []look, own *pod, direction Direction) string {
 	d := newDigest()
 	d.text("group")
 	for _, m := range members {
@@ -67,6 +69,7 @@ func groupKey(members []member, own *pod, direction Direction) string {
 			d.texts(namedPorts(m.policy.ingress, own))
 		}
 	}
+	digestLooks(d, looks)
 	return d.key(direction)
 }
 
@@ -84,7 +87,7 @@ func namedPorts(rules []*rule, own *pod) []string {
 }
 
 // draftGroups sorts the local Pods into groups. It returns the edges and the groups, both in the plan's order.
-func draftGroups(x *index, policies []*policy) ([]Edge, []*groupDraft) {
+func draftGroups(x *index, policies []*policy, inspections *inspections) ([]Edge, []*groupDraft) {
 	selecting := map[int32][]*policy{}
 	for _, p := range policies {
 		for _, id := range p.selected.pods {
@@ -97,12 +100,13 @@ func draftGroups(x *index, policies []*policy) ([]Edge, []*groupDraft) {
 	drafts := map[string]*groupDraft{}
 	draft := func(id int32, direction Direction) string {
 		members := newMembers(selecting[id], &x.pods[id], direction)
-		if len(members) == 0 {
+		looks := inspections.looksAt(x, id, direction)
+		if len(members) == 0 && len(looks) == 0 {
 			return ""
 		}
-		key := groupKey(members, &x.pods[id], direction)
+		key := groupKey(members, looks, &x.pods[id], direction)
 		if drafts[key] == nil {
-			drafts[key] = &groupDraft{key, direction, members}
+			drafts[key] = &groupDraft{key, direction, members, looks}
 		}
 		return key
 	}

@@ -14,6 +14,8 @@ import (
 // index is a Snapshot, sorted and made quick to ask. Pods and addresses are spoken of by their place in it.
 type index struct {
 	node string
+	// nodes is how many nodes the snapshot tells of, 0 when it tells of none.
+	nodes int
 	// addresses are those of all Pods and endpoints, sorted. An address's id is its place.
 	addresses []netip.Addr
 	addressID map[netip.Addr]int32
@@ -63,6 +65,7 @@ type podLabel struct{ namespace, key, value string }
 func newIndex(s *Snapshot) *index {
 	x := &index{
 		node:        s.Node,
+		nodes:       len(s.Nodes),
 		addressID:   map[netip.Addr]int32{},
 		owners:      map[int32][]int32{},
 		namespaces:  map[string]labels.Set{},

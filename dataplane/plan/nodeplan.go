@@ -11,17 +11,23 @@ import (
 // NodePlan is what one node must enforce: plain data without clock, numbers or ports. Equal snapshots give equal plans, byte
 // for byte. Numbers (InspectionID, sid, edge) are handed out later, by dataplane/ledger, for the keys that stand here.
 type NodePlan struct {
-	// Edges are the governed Pods of this node, sorted by Pod. A Pod that no policy selects is not here.
+	// Edges are the governed Pods of this node, sorted by Pod. A Pod that no policy and no inspection selects is not here.
 	Edges []Edge `json:"edges"`
 	// Groups are the distinct ways in which Pods are governed in one direction, sorted by Key.
 	Groups []Group `json:"groups"`
 	// RuleSets are the distinct allow-lists that the engine applies, sorted by Key.
 	RuleSets []RuleSet `json:"ruleSets"`
+	// Profiles are the signature engines that the node runs, sorted by Key; Taps what connections are given to them, sorted by Key.
+	Profiles []Profile `json:"profiles,omitempty"`
+	Taps     []Tap     `json:"taps,omitempty"`
 	// Services are the Service ports that governed Pods of this node resolve at their own edge, sorted: all of them when any of
 	// these Pods is governed at egress, else those with one of these Pods among their endpoints.
 	Services []ServicePort `json:"services"`
 	// NodeAddresses are this node's own addresses, sorted: traffic from them to a Pod is never governed.
 	NodeAddresses []netip.Addr `json:"nodeAddresses"`
+	// NodePortAddresses are where the Services among Services that are reached ByNodePort are: all nodes' addresses, and all that this
+	// node has, sorted; empty when there is no such Service.
+	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
 }
 
 // Direction is a policy's direction, seen from the governed Pod.
@@ -64,6 +70,8 @@ type Group struct {
 	Peers []Peer `json:"peers"`
 	// Classes[i] is what holds for peers of class i: disjoint port ranges, sorted by protocol and port.
 	Classes [][]PortVerdict `json:"classes"`
+	// Taps are disjoint port ranges, sorted by protocol and port: which connections signature engines get.
+	Taps []PortTaps `json:"taps,omitempty"`
 }
 
 // Peer says which class the addresses of a prefix belong to, unless a longer prefix says otherwise.
@@ -125,16 +133,27 @@ type RuleSet struct {
 	Entries []l7.Entry `json:"entries"`
 }
 
+// Reached tells by which of its addresses a Service is reached.
+type Reached string
+
+// Ways to reach a Service.
+const (
+	ByClusterIP  Reached = ""
+	ByExternalIP Reached = "external IP" // also a load balancer's
+	ByNodePort   Reached = "NodePort"
+)
+
 // ServicePort is one port of a Service that is resolved at the client's edge.
 type ServicePort struct {
 	Service types.NamespacedName `json:"service"`
 	Name    string               `json:"name,omitempty"` // the port's name
-	// Addresses are the cluster addresses, sorted.
+	Reached Reached              `json:"reached,omitempty"`
+	// Addresses are where it is reached, sorted; of one that is reached ByNodePort they stand in NodePlan.NodePortAddresses.
 	Addresses []netip.Addr `json:"addresses"`
 	Protocol  Protocol     `json:"protocol"`
 	Port      uint16       `json:"port"`
-	// Affinity sends all connections of one client address to one endpoint.
-	Affinity bool `json:"affinity,omitempty"`
+	// AffinitySeconds is how long after a client's last connection its next one goes to the same endpoint; 0: any goes anywhere.
+	AffinitySeconds int32 `json:"affinitySeconds,omitempty"`
 	// Endpoints are the ready ones (or, without any, the serving ones that terminate), sorted; of each address family those of
 	// the Service's addresses of that family. Empty: nobody answers, and connections are left to kube-proxy, which refuses them.
 	Endpoints []netip.AddrPort `json:"endpoints"`

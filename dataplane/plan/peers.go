@@ -18,6 +18,8 @@ type peers struct {
 	// pods are the Pods that its selectors select, and addresses the ids of their addresses; both sorted.
 	pods, addresses []int32
 	blocks          []block
+	// named says that it names blocks: without peers, the blocks are everybody.
+	named bool
 	// services are the ports of the Services that it names.
 	services []servicePeer
 	// onlyServices says that it names nobody but Services.
@@ -63,7 +65,7 @@ func newPeers(x *index, p *policy, s *ruleSource) peers {
 		switch {
 		case peer.IPBlock != nil:
 			if b, ok := newBlock(p, field+".ipBlock", peer.IPBlock); ok {
-				found.blocks = append(found.blocks, b)
+				found.blocks, found.named = append(found.blocks, b), true
 			}
 		case peer.PodSelector != nil || peer.NamespaceSelector != nil:
 			selected := findPods(x, p, field, &peer.Peer)

@@ -57,6 +57,13 @@ func PeerSelectors(policy *v1alpha1.L7Policy) []KeyedSelector {
 	return slices.CompactFunc(all, func(a, b KeyedSelector) bool { return a.Key == b.Key })
 }
 
+// InspectionSelectors returns the peer selectors that inspections need to have resolved: every Pod. Alerts name whoever is at the other
+// end, and a port's name may be one of any Pod's.
+func InspectionSelectors() []KeyedSelector {
+	every := v1alpha1.PeerSelector{NamespaceSelector: &metav1.LabelSelector{}}
+	return []KeyedSelector{{keyOf(every), every}}
+}
+
 // MissingSlices returns the keys, sorted, of those peer selectors of a policy for which the snapshot has no AddressSlice. A
 // selector that selects nobody has an empty one: a missing slice means that nobody has looked yet.
 func MissingSlices(policy *v1alpha1.L7Policy, s *Snapshot) []string {

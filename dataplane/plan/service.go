@@ -125,6 +125,7 @@ func fixedTarget(port *corev1.ServicePort) uint16 {
 func (x *index) servicePorts(edges []Edge) []ServicePort {
 	all := []ServicePort{}
 	wanted := wantedServices(edges)
+	egress := slices.ContainsFunc(edges, func(e Edge) bool { return e.Egress != "" })
 	for _, name := range x.serviceNames {
 		s := x.services[name]
 		addresses := clusterAddresses(s.object)
@@ -138,23 +139,38 @@ func (x *index) servicePorts(edges []Edge) []ServicePort {
 				continue
 			}
 			made := ServicePort{
-				Service:   name,
-				Name:      port.Name,
-				Addresses: addresses,
-				Protocol:  protocolName(protocol),
-				Port:      uint16(port.Port),
-				Affinity:  s.object.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
-				Endpoints: x.chooseEndpoints(s, port, addresses),
+				Service:         name,
+				Name:            port.Name,
+				Addresses:       addresses,
+				Protocol:        protocolName(protocol),
+				Port:            uint16(port.Port),
+				AffinitySeconds: affinitySeconds(s.object),
+				Endpoints:       x.chooseEndpoints(s, port, addresses, valueOf(s.object.Spec.InternalTrafficPolicy) == corev1.ServiceInternalTrafficPolicyLocal),
 			}
 			if wanted(made.Endpoints) {
 				all = append(all, made)
 			}
+			if egress {
+				all = append(all, x.fromOutside(s, port, made)...)
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b ServicePort) int {
-		return cmp.Or(compareNames(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+		return cmp.Or(compareNames(a.Service, b.Service), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port),
+			cmp.Compare(a.Reached, b.Reached))
 	})
 	return all
+}
+
+// affinitySeconds is how long the Service keeps a client; 0: not at all.
+func affinitySeconds(s *corev1.Service) int32 {
+	if s.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+		return max(1, *c.ClientIP.TimeoutSeconds)
+	}
+	return corev1.DefaultClientIPServiceAffinitySeconds
 }
 
 // wantedServices tells, by its endpoints, whether a Service's port is resolved at any of the edges.
@@ -190,9 +206,8 @@ func (x *index) markHairpins(edges []Edge) {
 }
 
 // chooseEndpoints takes, of each address family that the Service has, the ready endpoints, or those that drain when there
-// are none; with internalTrafficPolicy Local only those on this node.
-func (x *index) chooseEndpoints(s *service, port *corev1.ServicePort, cluster []netip.Addr) []netip.AddrPort {
-	onlyLocal := valueOf(s.object.Spec.InternalTrafficPolicy) == corev1.ServiceInternalTrafficPolicyLocal
+// are none; where that is asked for, only those on this node.
+func (x *index) chooseEndpoints(s *service, port *corev1.ServicePort, cluster []netip.Addr, onlyLocal bool) []netip.AddrPort {
 	chosen := []netip.AddrPort{}
 	behind := s.behind(port)
 	for _, is4 := range []bool{true, false} {
@@ -224,6 +239,11 @@ func clusterAddresses(object *corev1.Service) []netip.Addr {
 	if len(texts) == 0 {
 		texts = []string{object.Spec.ClusterIP}
 	}
+	return parseAddresses(texts)
+}
+
+// parseAddresses leaves out what is none, and sorts.
+func parseAddresses(texts []string) []netip.Addr {
 	var addresses []netip.Addr
 	for _, text := range texts {
 		if a, err := netip.ParseAddr(text); err == nil {

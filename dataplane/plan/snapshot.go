@@ -28,6 +28,14 @@ type Snapshot struct {
 	EndpointSlices []discoveryv1.EndpointSlice `json:"endpointSlices,omitempty"`
 	L7Policies     []v1alpha1.L7Policy         `json:"l7Policies,omitempty"`
 
+	TrafficInspections []v1alpha1.TrafficInspection `json:"trafficInspections,omitempty"`
+	// RuleSets and ClusterRuleSets matter only to what is said of a rule set without a revision: Revisions are what is run.
+	RuleSets        []v1alpha1.RuleSet        `json:"ruleSets,omitempty"`
+	ClusterRuleSets []v1alpha1.ClusterRuleSet `json:"clusterRuleSets,omitempty"`
+	Revisions       []SignatureRevision       `json:"revisions,omitempty"`
+	// MaxProfiles is how many signature engines the node may run; 0 stands for DefaultProfiles.
+	MaxProfiles int `json:"maxProfiles,omitempty"`
+
 	// PeersFromSlices says that AddressSlices tell whom the peer selectors of rules select, as for a node that sees its own Pods
 	// alone: then Pods need hold no others, and Namespaces nothing. What a policy's podSelector selects is told by Pods in any case.
 	// A selector without a slice selects nobody: see MissingSlices.

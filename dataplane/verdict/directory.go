@@ -3,6 +3,8 @@ package verdict
 import (
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,9 +18,15 @@ import (
 type Directory struct {
 	pods     map[netip.Addr]string
 	services map[netip.AddrPort]string
-	ruleSets map[uint16]*plan.RuleSet
-	denials  map[uint32]Denial
-	macs     map[string]net.HardwareAddr
+	// nodes are the addresses at which node ports are, and nodePorts the Services by port.
+	nodes     map[netip.Addr]bool
+	nodePorts map[uint16]string
+	ruleSets  map[uint16]*plan.RuleSet
+	denials   map[uint32]Denial
+	macs      map[string]net.HardwareAddr
+	plan      *plan.NodePlan
+	// frontends are the addresses of Services over TCP, by endpoint.
+	frontends func() map[netip.AddrPort][]netip.AddrPort
 }
 
 // Denial is what a number that the flows wrote into a denied packet's copy stands for.
@@ -37,10 +45,13 @@ func NewDirectory(pods []corev1.Pod, peers []v1alpha1.AddressSlice, p *plan.Node
 	macs map[string]net.HardwareAddr) *Directory {
 	d := &Directory{
 		pods:     make(map[netip.Addr]string, len(pods)),
-		services: map[netip.AddrPort]string{},
+		services: map[netip.AddrPort]string{}, nodes: map[netip.Addr]bool{}, nodePorts: map[uint16]string{},
 		ruleSets: make(map[uint16]*plan.RuleSet, len(p.RuleSets)),
 		denials:  denials,
 		macs:     macs,
+		plan:     p,
+		// Asked for only after a switch has lost its connections.
+		frontends: sync.OnceValue(func() map[netip.AddrPort][]netip.AddrPort { return frontends(p) }),
 	}
 	for i := range peers {
 		for k := range peers[i].Peers {
@@ -62,7 +73,13 @@ func NewDirectory(pods []corev1.Pod, peers []v1alpha1.AddressSlice, p *plan.Node
 			}
 		}
 	}
+	for _, a := range p.NodePortAddresses {
+		d.nodes[a] = true
+	}
 	for _, s := range p.Services {
+		if s.Reached == plan.ByNodePort {
+			d.nodePorts[s.Port] = s.Service.String()
+		}
 		for _, a := range s.Addresses {
 			d.services[netip.AddrPortFrom(a, s.Port)] = s.Service.String()
 		}
@@ -85,11 +102,22 @@ func (d *Directory) client(client, server netip.AddrPort) Peer {
 	return d.pod(client)
 }
 
+// Behind gives the client that hides behind what a packet carried as its client's address.
+func (d *Directory) Behind(carried Peer, client netip.AddrPort) Peer {
+	p := d.pod(client)
+	p.Via = carried.Address
+	return p
+}
+
 func (d *Directory) service(a netip.AddrPort) *Peer {
 	if !a.IsValid() {
 		return nil
 	}
-	return &Peer{Address: a, Name: d.services[a]}
+	name, known := d.services[a]
+	if !known && d.nodes[a.Addr()] {
+		name = d.nodePorts[a.Port()]
+	}
+	return &Peer{Address: a, Name: name}
 }
 
 // Denial tells what a denial's number stands for.
@@ -101,8 +129,37 @@ func (d *Directory) Denial(number uint32) (Denial, bool) {
 // MAC gives the address of the interposed Pod that has an IP address; nil when there is none.
 func (d *Directory) MAC(a netip.Addr) net.HardwareAddr { return d.macs[d.pods[a]] }
 
+// Judge tells what a governed Pod's policies say, in a direction, of TCP connections of a peer: to the Pod's port for ingress, to the
+// peer's for egress. What they say nothing of is allowed. It gives false when there is no such Pod here.
+func (d *Directory) Judge(direction plan.Direction, pod, peer netip.Addr, port uint16) (plan.PortVerdict, bool) {
+	for i := range d.plan.Edges {
+		e := &d.plan.Edges[i]
+		if !slices.Contains(e.Addresses, pod) {
+			continue
+		}
+		group := e.Ingress
+		if direction == plan.Egress {
+			group = e.Egress
+		}
+		v, governed := d.plan.Judge(group, peer, plan.TCP, port)
+		if !governed {
+			v = plan.PortVerdict{Verdict: plan.Allow}
+		}
+		return v, true
+	}
+	return plan.PortVerdict{}, false
+}
+
 // Resets tells whether both ends of a connection that the rule set with this InspectionID denies are to get a TCP reset.
 func (d *Directory) Resets(id uint16) bool {
 	set := d.ruleSets[id]
 	return set != nil && set.Reset && !set.Audit
 }
+
+// Ends names the two ends of a connection.
+func (d *Directory) Ends(client, server netip.AddrPort) (from, to Peer) {
+	return d.client(client, server), d.pod(server)
+}
+
+// Service names the Service at an address; nil when the address is not valid.
+func (d *Directory) Service(a netip.AddrPort) *Peer { return d.service(a) }

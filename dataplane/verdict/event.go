@@ -30,6 +30,10 @@ type Event struct {
 	Node    string    `json:"node"`
 	// Policies are the "namespace/name"s that govern this traffic together: what none of them allows is denied by all.
 	Policies []string `json:"policies"`
+	// Inspections and RuleSets are those by whose signature it was dropped; then there are no Policies.
+	Inspections []string   `json:"inspections,omitempty"`
+	RuleSets    []string   `json:"ruleSets,omitempty"`
+	Signature   *Signature `json:"signature,omitempty"`
 	// Rule is the rule that allowed the request ("shop/storefront: public-pages"); empty for a denial.
 	Rule      string         `json:"rule,omitempty"`
 	Direction plan.Direction `json:"direction"`
@@ -56,11 +60,20 @@ type Event struct {
 	FlowID uint64 `json:"flowID,omitempty"`
 }
 
+// Signature is the one that dropped a packet.
+type Signature struct {
+	SID     uint32 `json:"sid"`
+	Rev     uint32 `json:"rev"`
+	Message string `json:"message"`
+}
+
 // Peer is one end of a connection.
 type Peer struct {
 	Address netip.AddrPort `json:"address"`
 	// Name is the Pod's or Service's "namespace/name"; empty when the address is of none that is known.
 	Name string `json:"name,omitempty"`
+	// Via is what the packet carried in place of a client's Address: an address of the node, behind which kube-proxy hid the client.
+	Via netip.AddrPort `json:"via,omitzero"`
 }
 
 // HTTP is the request that was judged.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/plan"
@@ -19,8 +20,8 @@ type Judge struct {
 	// RuleDetail, when set, says in a sentence what a rule of the engine is about, by its sid; "" when it is not known.
 	RuleDetail func(sid uint32) string
 	// BeforeDNAT, when set, gives the address that the client of a connection through an edge's own Service DNAT sent to, and
-	// an invalid one where there was no DNAT.
-	BeforeDNAT func(client, server netip.AddrPort, protocol string) netip.AddrPort
+	// an invalid one where there was no DNAT, or none any more; seen is when the packet passed.
+	BeforeDNAT func(client, server netip.AddrPort, protocol string, seen time.Time) netip.AddrPort
 
 	told recent
 }
@@ -43,7 +44,7 @@ func (j *Judge) FromEngine(d *Directory, e engine.Event) (Event, bool) {
 		ev.Verdict = Audit
 	}
 	if j.BeforeDNAT != nil && set.Direction == plan.Egress {
-		ev.Service = d.service(j.BeforeDNAT(client, server, e.Proto))
+		ev.Service = d.service(j.BeforeDNAT(client, server, e.Proto, e.Time))
 	}
 	ev.HTTP, ev.TLS, ev.DNS = asked(e)
 	if e.Over {

@@ -85,6 +85,7 @@ func TestEvents(t *testing.T) {
 			e.Interface, e.Direction, e.Src, e.Dst = "", "to_client", e.Dst, e.Src
 		})},
 		"unidentified": {event(1, func(e *engine.Event) { e.Drop = &engine.Drop{Reason: "firewall default packet policy"} })},
+		"gave-up":      {event(1, func(e *engine.Event) { e.Drop = &engine.Drop{Reason: engine.DropByParser} })},
 		"protocol": {event(1, func(e *engine.Event) {
 			e.Alert, e.AppProto = &engine.Alert{SID: 65540}, "ssh"
 		})},
@@ -123,7 +124,7 @@ func TestEvents(t *testing.T) {
 	d := directory()
 	for name, events := range cases {
 		detail := func(sid uint32) string { return fmt.Sprintf("what rule %d is about", sid) }
-		j := Judge{Node: "node-1", ReplyInterface: "b", RuleDetail: detail, BeforeDNAT: func(_, _ netip.AddrPort, _ string) netip.AddrPort {
+		j := Judge{Node: "node-1", ReplyInterface: "b", RuleDetail: detail, BeforeDNAT: func(_, _ netip.AddrPort, _ string, _ time.Time) netip.AddrPort {
 			return netip.MustParseAddrPort("10.96.0.1:80")
 		}}
 		var got strings.Builder

@@ -108,6 +108,8 @@ func whyGate(set *plan.RuleSet, e engine.Event) string {
 	switch {
 	case len(set.Entries) == 0:
 		return "no rule allows this peer and port"
+	case e.Drop != nil && e.Drop.Reason == engine.DropByParser:
+		return "the engine cannot follow the messages of this connection any more"
 	case e.AppProto == "" || e.AppProto == "failed":
 		return "the protocol is not identified" + only
 	case e.Proto == "UDP" && slices.Contains(allowed, e.AppProto):

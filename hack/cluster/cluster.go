@@ -19,8 +19,10 @@ const controlPlane = "control-plane"
 type cluster struct {
 	name string
 	// dir holds all that the cluster keeps: certificates, and a directory for each machine.
-	dir     string
-	started time.Time
+	dir string
+	// proxyMode is kube-proxy's: nftables or iptables.
+	proxyMode string
+	started   time.Time
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)

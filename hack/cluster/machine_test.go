@@ -63,7 +63,14 @@ func startTest(t *testing.T, c *cluster, config machineConfig, svc service, file
 func TestMachineIsApart(t *testing.T) {
 	c := testCluster(t)
 	marks := []string{"/run/meerkat-test", "/etc/meerkat-test", "/opt/meerkat-test", "/var/lib/meerkat-test", "/var/log/meerkat-test", "/tmp/meerkat-test"}
+	// What a node is given lies below the cluster's directory, which for this test is below /tmp: the machine has another there.
+	if err := writeFile(filepath.Join(c.machineDir("node1"), "etc", "meerkat-given"), []byte("given"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pid := startTest(t, c, machineConfig{Hostname: "node1", Node: true}, service{"sleep", []string{"/bin/sleep", "1000"}})
+	if given, err := output(inMachine(pid, "cat", "/etc/meerkat-given")); err != nil || given != "given" {
+		t.Errorf("the machine's /etc has not what it was given: %q %v", given, err)
+	}
 	for _, mark := range marks {
 		if _, err := output(inMachine(pid, "touch", mark)); err != nil {
 			t.Error(err)

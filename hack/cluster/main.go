@@ -17,7 +17,8 @@ import (
 
 const usage = `Usage: go run ./hack/cluster COMMAND [flags]
 
-  up [-nodes 2] [-name meerkat]    start a cluster, and print how to use it
+  up [-nodes 2] [-name meerkat] [-kube-proxy nftables]
+                                   start a cluster, with kube-proxy in mode nftables or iptables, and print how to use it
   down [-name meerkat]             stop it, and remove all that it left
   import FILE...                   import images (OCI archives, named by their annotation) on every node
   exec MACHINE -- COMMAND...       run a command in the namespaces of a machine: node1, node2, control-plane
@@ -53,6 +54,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	name := flags.String("name", "meerkat", "the cluster's name")
 	nodes := flags.Int("nodes", 2, "how many nodes to start (up)")
+	proxy := flags.String("kube-proxy", "nftables", "kube-proxy's mode, nftables or iptables (up)")
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -60,6 +62,9 @@ func run(ctx context.Context, args []string) error {
 	c, err := newCluster(*name)
 	if err != nil {
 		return err
+	}
+	if c.proxyMode = *proxy; c.proxyMode != "nftables" && c.proxyMode != "iptables" {
+		return fmt.Errorf("-kube-proxy %s: write nftables or iptables", c.proxyMode)
 	}
 	rest := flags.Args()
 	switch args[0] {

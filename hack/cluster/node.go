@@ -16,7 +16,7 @@ const (
 
 const containerdConfig = `version = 2
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "docker.io/` + pauseImage + `"
+  sandbox_image = "` + pauseImage + `"
   restrict_oom_score_adj = true # runc may not lower it everywhere, and fails with "can't get final child's PID from pipe"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/cni/bin"
@@ -94,7 +94,7 @@ func (c *cluster) nodeServices(bin string, i int) ([]service, error) {
 		{"containerd", []string{"/usr/bin/containerd", "--config", "/etc/containerd/config.toml"}},
 		{"kubelet", []string{bin + "/kubelet", "--config", "/etc/kubelet.json", "--kubeconfig", c.pki(name + ".kubeconfig"),
 			"--hostname-override", name, "--node-ip", v4 + "," + v6}},
-		{"kube-proxy", []string{bin + "/kube-proxy", "--kubeconfig", c.pki("kube-proxy.kubeconfig"), "--proxy-mode", "nftables",
+		{"kube-proxy", []string{bin + "/kube-proxy", "--kubeconfig", c.pki("kube-proxy.kubeconfig"), "--proxy-mode", c.proxyMode,
 			"--cluster-cidr", podRange, "--hostname-override", name,
 			// What is the whole machine's stays as it is.
 			"--conntrack-max-per-core", "0", "--conntrack-tcp-timeout-established", "0s", "--conntrack-tcp-timeout-close-wait", "0s"}},

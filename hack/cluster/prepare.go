@@ -32,6 +32,11 @@ func prepare(dir string, config machineConfig) error {
 	m.mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
 	keep := m.open(append([]string{dir}, config.Keep...))
 	m.mount("proc", "/proc", "proc", 0, "")
+	if m.err != nil {
+		return m.err
+	}
+	// Its name may lie below a directory that is covered from here on, such as /tmp.
+	dir = fmt.Sprintf("/proc/self/fd/%d", keep[dir].Fd())
 	m.ownSys(dir)
 	m.mount("tmpfs", "/run", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755")
 	m.mount("tmpfs", "/tmp", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=1777")

@@ -30,7 +30,7 @@ func (c *cluster) up(ctx context.Context, nodes int) error {
 	if err := c.down(); err != nil {
 		return err
 	}
-	if err := need("containerd", "runc", "nsenter", "ip", "nft", "buildah"); err != nil {
+	if err := need("containerd", "runc", "nsenter", "ip", "nft", "iptables", "buildah"); err != nil {
 		return err
 	}
 	bin, err := programs(ctx)

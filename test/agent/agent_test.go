@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
@@ -14,7 +16,34 @@ func TestMain(m *testing.M) {
 	if os.Getenv(orderVariable) != "" { // an agent's process needs no cluster of its own
 		os.Exit(m.Run())
 	}
-	os.Exit(testcluster.Main(m, testcluster.Options{}, func(c *testcluster.Cluster) { cluster = c }))
+	code := testcluster.Main(m, testcluster.Options{}, func(c *testcluster.Cluster) { cluster = c })
+	if engines.cluster != nil {
+		if err := engines.cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the second test cluster:", err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// engines is the cluster of tests that make the Engine, which is one for all nodes of a cluster: they take turns.
+var engines struct {
+	sync.Mutex
+	cluster *testcluster.Cluster
+}
+
+// engineCluster gives that cluster until the test's end, and after all that the test cleans up.
+func engineCluster(t *testing.T) *testcluster.Cluster {
+	t.Helper()
+	engines.Lock()
+	t.Cleanup(engines.Unlock)
+	if engines.cluster == nil {
+		var err error
+		if engines.cluster, err = testcluster.Start(testcluster.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return engines.cluster
 }
 
 const webPolicy = `
@@ -43,9 +72,11 @@ func inForce(s *v1alpha1.NodeInspectionStatus) bool {
 }
 
 func TestPolicyIsEnforced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
-	p := w.startAgent()
+	address := freeAddress(t)
+	p := w.startAgentWith(func(o *order) { o.Metrics = address })
 	w.allowed("stranger", "/before")
 	w.applyWeb()
 	s := w.report("the policy is in force", inForce)
@@ -55,10 +86,12 @@ func TestPolicyIsEnforced(t *testing.T) {
 	w.allowed("client", "/public/a")
 	w.denied("client", "/secret")
 	w.denied("stranger", "/public/b")
+	w.traces()
 	w.report("a denial is counted", func(s *v1alpha1.NodeInspectionStatus) bool { return of(s, "web").Denied > 0 })
 	if w.passes("/secret") != 0 || w.passes("/public/b") != 0 {
 		t.Error("a forbidden request reached the server")
 	}
+	w.checkMetrics(address)
 	p.end()
 	w.denied("client", "/secret")
 	w.allowed("client", "/public/c")

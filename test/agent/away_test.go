@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -8,13 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/controllers/testcluster"
 )
 
 // TestAPIServerAway: what is in force stays so without the API server, also for an agent that starts meanwhile, and also when
-// somebody changes the flows then.
+// somebody changes the flows then; and should the engine hang, each policy's failure policy holds.
 func TestAPIServerAway(t *testing.T) {
+	t.Parallel()
 	own, err := testcluster.Start(testcluster.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -26,9 +30,14 @@ func TestAPIServerAway(t *testing.T) {
 	})
 	w := newWorld(t, own)
 	w.shop()
+	w.addPod("open", map[string]string{"app": "open"})
 	w.applyWeb()
+	w.resolve(w.applyUnresolved(strings.NewReplacer("name: web", "name: open", "app: web", "app: open", "Closed", "Open").Replace(webPolicy)))
 	p := w.startAgent()
-	w.report("the policy is in force", inForce)
+	w.report("the policies are in force", func(s *v1alpha1.NodeInspectionStatus) bool {
+		open := of(s, "open")
+		return inForce(s) && open != nil && open.Programmed && open.Enforced
+	})
 	w.signal(processOf(t, own, "kube-apiserver"))
 	enforced := func(when string) {
 		t.Helper()
@@ -53,10 +62,30 @@ func TestAPIServerAway(t *testing.T) {
 	if err := p.says("Somebody else changed the flows"); err != nil {
 		t.Error(err)
 	}
+
+	// While the engine hangs, each policy's own failure policy holds.
+	opened := func(want string) {
+		t.Helper()
+		w.eventually("a forbidden request to a server whose policy fails open: "+want, func() error {
+			if got := w.get("client", "open", "/secret-open"); !strings.HasPrefix(got, want) {
+				return errors.New(got)
+			}
+			return nil
+		})
+	}
+	opened("denied")
+	for _, pid := range w.engines() {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened("200")
+	w.denied("client", "/public/hangs")
 	for _, pid := range w.engines() {
 		w.signal(pid)
 	}
 	enforced("restarted")
+	opened("denied")
 	if n := w.passes("/secret") + w.passes("/public/x"); n != 0 {
 		t.Errorf("%d forbidden requests passed", n)
 	}
@@ -82,6 +111,7 @@ func processOf(t *testing.T, c *testcluster.Cluster, name string) int {
 // TestPeersUnknown: a policy whose peers nobody has resolved is not put in force for five seconds, and then without them; a change
 // of one that is in force waits as long.
 func TestPeersUnknown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.startAgent()

@@ -17,6 +17,8 @@ import (
 
 // TestEngineIsDeleted: the agent puts everything back as it was found, says so, and stays away, also after a restart.
 func TestEngineIsDeleted(t *testing.T) {
+	t.Parallel()
+	cluster := engineCluster(t)
 	for _, restart := range []bool{false, true} {
 		name := "agent runs"
 		if restart {
@@ -40,8 +42,14 @@ func TestEngineIsDeleted(t *testing.T) {
 			}()
 			w.writeConflist()
 			w.applyWeb()
+			revision := w.storeRevision(vetoRule)
+			w.ruleSet()
+			w.setRevision(revision, nil)
+			w.inspect("guard", v1alpha1.InspectionPrevent, "local")
+			w.inspect("watch", v1alpha1.InspectionDetect, "local")
 			p := w.startAgentWith(func(o *order) { o.CNI = true })
 			w.report("the policy is in force", inForce)
+			w.report("the signatures are in force", runs(revision))
 			w.eventually("the plugin is installed", func() error { return w.conflistHas(true) })
 			if restart {
 				p.kill()
@@ -82,6 +90,7 @@ func TestEngineIsDeleted(t *testing.T) {
 
 // TestRemove: what an agent has left is put back without one, and without an engine.
 func TestRemove(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	before := w.state()

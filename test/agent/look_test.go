@@ -37,11 +37,14 @@ func (w *world) state() string {
 
 func (w *world) ip(args ...string) string {
 	w.t.Helper()
-	out, err := exec.CommandContext(w.t.Context(), "ip", args...).CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	// Only what it prints of what was asked: it complains of other tests' network namespaces, too, while they are being made.
+	var out, complaints strings.Builder
+	cmd := exec.CommandContext(w.t.Context(), "ip", args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		w.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, complaints.String())
 	}
-	return string(out)
+	return out.String()
 }
 
 // says tells whether the agent has written a text to its log.

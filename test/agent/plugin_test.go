@@ -88,6 +88,7 @@ func (w *world) leaveToken(dir string) *corev1.ServiceAccount {
 // TestPluginWithoutAgent: while the agent is away, the plugin asks the API server for Pods' labels, with no more rights than the
 // agent's, and holds up those alone that must be governed.
 func TestPluginWithoutAgent(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.applyWeb()

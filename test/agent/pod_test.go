@@ -38,6 +38,7 @@ func (w *world) add(p *corev1.Pod) cni.Reply {
 
 // TestPodStarts: what the CNI plugin is told, and that a governed Pod's first packet is judged: before its status has an address.
 func TestPodStarts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.applyWeb()
@@ -78,6 +79,7 @@ func TestPodStarts(t *testing.T) {
 // TestSandboxIsReplaced: a Pod whose sandbox ends and that gets another one, with another address, is governed there from its first
 // packet on; and meanwhile nothing is wrong.
 func TestSandboxIsReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.applyWeb()
@@ -123,6 +125,7 @@ func TestSandboxIsReplaced(t *testing.T) {
 
 // TestFlowsOverwritten: that somebody else has changed the flows is in the report within about a second.
 func TestFlowsOverwritten(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.applyWeb()

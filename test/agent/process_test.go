@@ -30,6 +30,7 @@ type order struct {
 	Node, Dir, Netns, Kubeconfig, Programs string
 	Switches                               ovsdaemon.Place
 	CNI                                    bool
+	Metrics                                string // the address; empty for none
 }
 
 // TestAgentProcess is not a test: it is the agent that other tests start and kill.
@@ -50,6 +51,8 @@ func TestAgentProcess(t *testing.T) {
 	cfg := agent.Config{
 		Node: o.Node, Version: "test", REST: rest, Netns: o.Netns, StateDir: filepath.Join(o.Dir, "state"), NetnsDir: filepath.Join(o.Dir, "netns"),
 		MTU: 1500, Engine: engine.Config{LockDir: filepath.Join(o.Dir, "lock")}, Verdicts: os.Stdout,
+		EventLogDir: filepath.Join(o.Dir, "log"), Namespace: "meerkat-system", OutputsSecretDir: filepath.Join(o.Dir, "secret"),
+		MetricsAddress: o.Metrics,
 		Switch: func(ctx context.Context) (*openflow.OVS, error) {
 			at, err := ovsdaemon.Locate(ctx, o.Switches)
 			return &openflow.OVS{Programs: o.Programs, RunDir: at.RunDir, DatapathType: at.DatapathType}, err
@@ -146,20 +149,23 @@ func (p *process) end() {
 	}
 }
 
-// killEngine kills the engine that an agent has left.
+// killEngine kills the engines that an agent has left.
 func (w *world) killEngine() {
-	for _, pid := range w.engines() {
+	for _, pid := range append(w.engines(), w.signatureEngines()...) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 }
 
 // engines gives the processes that run as this node's engine.
-func (w *world) engines() []int {
+func (w *world) engines() []int { return w.enginesIn("engine") }
+
+// enginesIn gives those whose files are in a directory of the agent's.
+func (w *world) enginesIn(dir string) []int {
 	entries, _ := os.ReadDir("/proc")
 	var pids []int
 	for _, e := range entries {
 		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil || !strings.Contains(string(line), filepath.Join(w.dir, "state", "engine")) || !strings.Contains(string(line), "--af-packet") {
+		if err != nil || !strings.Contains(string(line), filepath.Join(w.dir, "state", dir)) || !strings.Contains(string(line), "--af-packet") {
 			continue
 		}
 		var pid int

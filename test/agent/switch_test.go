@@ -12,6 +12,7 @@ import (
 // TestSwitchComesAndMoves: an agent waits for a switch and says so, takes it up when it comes, and follows when the node's own takes
 // its place.
 func TestSwitchComesAndMoves(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, cluster)
 	w.shop()
 	w.applyWeb()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ import (
 // world is one node with its Pods and its Open vSwitch, and a real API server that knows of them.
 type world struct {
 	t         *testing.T
+	number    int32
 	dir       string // short, since sockets are in it
 	node      string
 	namespace string
@@ -45,19 +47,19 @@ type world struct {
 	limit     time.Duration // of what is waited for
 }
 
-var worlds int
+var worlds atomic.Int32
 
 func newWorld(t *testing.T, c *testcluster.Cluster) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests make network namespaces, which needs root: run them with sudo")
 	}
-	worlds++
-	name := fmt.Sprintf("ag-%d-%d", os.Getpid()%100000, worlds)
+	number := worlds.Add(1)
+	name := fmt.Sprintf("ag-%d-%d", os.Getpid()%100000, number)
 	w := &world{
-		t: t, dir: "/tmp/mk-" + name, node: "node-" + name, namespace: c.Namespace(t, "shop", nil), cluster: c, recorder: servers.NewRecorder(),
+		t: t, number: number, dir: "/tmp/mk-" + name, node: "node-" + name, namespace: c.Namespace(t, "shop", nil), cluster: c, recorder: servers.NewRecorder(),
 		pods: map[string]*corev1.Pod{}, first: netip.MustParseAddr("10.244.1.10"),
-		limit: 30 * time.Second,
+		limit: time.Minute,
 	}
 	var err error
 	if w.net, err = network.New(name, w.dir); err != nil {
@@ -71,7 +73,7 @@ func newWorld(t *testing.T, c *testcluster.Cluster) *world {
 	if err := w.net.AddNode("node-1", []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"netns", "state", "cni", "cnistate", "conf", "bin"} {
+	for _, dir := range []string{"netns", "state", "cni", "cnistate", "conf", "bin", "secret"} {
 		if err := os.MkdirAll(filepath.Join(w.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,8 @@ import (
 // celCase is an object that breaks one CEL rule, and one that is held to the same rule and keeps it.
 type celCase struct {
 	Kind string `json:"kind"`
-	// At is the field that the API server names. DIRECTION stands for ingress and egress, here and in the objects: such a case
-	// counts as two.
+	// At is the field that the API server names. Words in capitals stand for several, here and in the objects: such a case counts as
+	// several.
 	At string `json:"at"`
 	// Message is the beginning of the rule's message.
 	Message string `json:"message"`
@@ -125,9 +125,16 @@ func celCases(t *testing.T) []celCase {
 		t.Fatal(err)
 	}
 	var cases []celCase
-	for _, direction := range []string{"ingress", "egress"} {
+	for _, words := range []*strings.Replacer{
+		strings.NewReplacer("DIRECTION", "ingress", "RULES", "RuleSet", "SELECTORS", "disable"),
+		strings.NewReplacer("DIRECTION", "egress", "RULES", "ClusterRuleSet", "SELECTORS", "disable"),
+		strings.NewReplacer("DIRECTION", "egress", "RULES", "RuleSet", "SELECTORS", "enable"),
+		strings.NewReplacer("DIRECTION", "egress", "RULES", "ClusterRuleSet", "SELECTORS", "enable"),
+		strings.NewReplacer("DIRECTION", "egress", "RULES", "RuleSet", "SELECTORS", "drop"),
+		strings.NewReplacer("DIRECTION", "egress", "RULES", "ClusterRuleSet", "SELECTORS", "drop"),
+	} {
 		var all []celCase
-		if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(string(data), "DIRECTION", direction)), &all); err != nil {
+		if err := yaml.UnmarshalStrict([]byte(words.Replace(string(data))), &all); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range all {
@@ -184,7 +191,7 @@ func newObject(kind string, body map[string]any) *unstructured.Unstructured {
 	if object.GetName() == "" {
 		object.SetName("case")
 	}
-	if kind == "L7Policy" {
+	if slices.Contains([]string{"L7Policy", "RuleSet", "TrafficInspection"}, kind) {
 		object.SetNamespace("default")
 	}
 	return object

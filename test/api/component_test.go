@@ -28,8 +28,8 @@ func TestCertManagerComponent(t *testing.T) {
 			t.Errorf("%q should be there once", want)
 		}
 	}
-	if n := strings.Count(out, "cert-manager.io/inject-ca-from: meerkat-system/meerkat-webhook"); n != 2 {
-		t.Errorf("%d configurations get their CA from cert-manager, want 2", n)
+	if n := strings.Count(out, "cert-manager.io/inject-ca-from: meerkat-system/meerkat-webhook"); n != 3 {
+		t.Errorf("%d configurations get their CA from cert-manager, want 3: two that validate and one that changes Pods", n)
 	}
 	for document := range strings.SplitSeq(out, "\n---\n") {
 		if strings.Contains(document, "kind: Secret\n") || strings.Contains(document, "kind: ClusterRole\n") && strings.Contains(document, "name: meerkat-webhook\n") {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
@@ -28,6 +27,19 @@ func TestKubectlExplain(t *testing.T) {
 		"explain-status":   {"explain", "l7policy.status"},
 		"explain-engine":   {"explain", "engine.spec"},
 		"explain-node":     {"explain", "nodeinspection.status"},
+
+		"explain-ruleset":           {"explain", "ruleset.spec"},
+		"explain-ruleset-source":    {"explain", "ruleset.spec.sources"},
+		"explain-ruleset-url":       {"explain", "clusterruleset.spec.sources.url"},
+		"explain-ruleset-selector":  {"explain", "ruleset.spec.disable"},
+		"explain-ruleset-rollout":   {"explain", "ruleset.spec.rollout", "--recursive"},
+		"explain-ruleset-status":    {"explain", "ruleset.status"},
+		"explain-rollout-status":    {"explain", "clusterruleset.status.rollout"},
+		"explain-rulesetrevision":   {"explain", "rulesetrevision"},
+		"explain-inspection":        {"explain", "trafficinspection.spec"},
+		"explain-inspection-status": {"explain", "trafficinspection.status"},
+		"explain-node-ruleset":      {"explain", "nodeinspection.status.ruleSets"},
+		"explain-node-inspection":   {"explain", "nodeinspection.status.inspections"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := tryKubectl(args...)
@@ -58,6 +70,9 @@ func TestKubectlGet(t *testing.T) {
 		"get-engines":         {"get", "engines", "-o", "wide"},
 		"get-nodeinspections": {"get", "nins", "-o", "wide"},
 		"get-addressslices":   {"get", "asl"},
+		"get-rulesets":        {"get", "mrs,cmrs", "-A", "-o", "wide"},
+		"get-revisions":       {"get", "mrr"},
+		"get-inspections":     {"get", "tin", "-A", "-o", "wide"},
 		"get-meerkat":         {"get", "meerkat", "-A"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +116,7 @@ func writeExamples(t *testing.T) {
 		switch object.GetKind() {
 		case "NodeInspection":
 			status["reported"] = metav1.Now().UTC().Format(time.RFC3339)
-		case "L7Policy", "Engine":
+		case "L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection":
 			status["observedGeneration"] = object.GetGeneration()
 		}
 		object.Object["status"] = status
@@ -153,22 +168,23 @@ func TestApplyingTwiceChangesNothing(t *testing.T) {
 // default of the status, which changes the resourceVersion once.)
 func observe(t *testing.T) {
 	t.Helper()
-	var policies v1alpha1.L7PolicyList
-	if err := cluster.Client.List(t.Context(), &policies); err != nil {
-		t.Fatal(err)
-	}
-	engine := &v1alpha1.Engine{}
-	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: v1alpha1.EngineName}, engine); err != nil {
-		t.Fatal(err)
-	}
-	engine.Status.ObservedGeneration = engine.Generation
-	if err := cluster.Client.Status().Update(t.Context(), engine); err != nil {
-		t.Fatal(err)
-	}
-	for i := range policies.Items {
-		policies.Items[i].Status.ObservedGeneration = policies.Items[i].Generation
-		if err := cluster.Client.Status().Update(t.Context(), &policies.Items[i]); err != nil {
+	for _, kind := range []string{"L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection"} {
+		all := &unstructured.UnstructuredList{}
+		all.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind + "List"))
+		if err := cluster.Client.List(t.Context(), all); err != nil {
 			t.Fatal(err)
+		}
+		if len(all.Items) == 0 {
+			t.Errorf("there is no %s", kind)
+		}
+		for i := range all.Items {
+			one := &all.Items[i]
+			if err := unstructured.SetNestedField(one.Object, one.GetGeneration(), "status", "observedGeneration"); err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.Client.Status().Update(t.Context(), one); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
@@ -177,7 +193,7 @@ func observe(t *testing.T) {
 func versions(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for line := range strings.Lines(kubectl(t, "get", "l7policies,engines", "-A",
+	for line := range strings.Lines(kubectl(t, "get", "l7policies,engines,rulesets,clusterrulesets,trafficinspections", "-A",
 		"-o", `jsonpath={range .items[*]}{.kind}/{.metadata.name}{" "}{.metadata.resourceVersion}/{.metadata.generation}{"\n"}{end}`)) {
 		if name, version, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 			all[name] = version

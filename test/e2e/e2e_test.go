@@ -19,7 +19,11 @@ func TestMeerkat(t *testing.T) {
 		{"Install", install},
 		{"Ingress", ingress},
 		{"Egress", egress},
+		{"Services", services},
 		{"FirstPacket", firstPacket},
+		{"Signatures", signatures},
+		{"Sidecar", sidecars},
+		{"Events", events},
 		{"Uninstall", uninstall},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.run(t, w) })

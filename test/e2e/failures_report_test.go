@@ -29,6 +29,7 @@ type record struct {
 	target        int // of the client's addresses
 	sent          time.Time
 	took          time.Duration
+	port          string // the client's; "0": there was no connection
 }
 
 // settling is how long before a disturbance a request may have been sent that counts as disturbed.
@@ -89,27 +90,72 @@ func (f *failures) report(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+		warnings := map[string]int{}
 		for line := range strings.Lines(log) {
-			stamp, said, _ := strings.Cut(line, " ")
+			stamp, said, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if !strings.HasPrefix(said, "reached ") {
+				warnings[said]++
+				continue
+			}
 			if !strings.Contains(said, forbiddenRequest) {
 				continue // a part of a head counts as well (408: the server gave up waiting for the rest)
 			}
-			at, err := time.Parse(time.RFC3339Nano, stamp)
+			at, err := arrived(stamp, said)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if i := f.windowAt(at); i >= 0 {
 				rows[f.windows[i].what].told++
-				f.note("%s, %s: %s tells %s after it: %s", f.windows[i].what, f.windows[i].began.Format("15:04:05.000"), server, pretty(at.Sub(f.windows[i].began)),
-					strings.TrimSpace(said))
+				f.note("%s, %s: %s tells %s after it: %s", f.windows[i].what, f.windows[i].began.Format("15:04:05.000"), server, pretty(at.Sub(f.windows[i].began)), said)
 			}
 		}
+		for said, times := range warnings {
+			f.note("%s warns %d times: %s", server, times, said)
+		}
+		f.readiness(ctx, t, server)
 	}
 	t.Logf("What each failure cost, on two processors with everything on them. Waits are of requests, over each failure the longest.\n%s\n%s",
 		table(order), strings.Join(f.notes, "\n"))
 	for _, r := range order {
 		r.judge(t)
 	}
+}
+
+// readiness notes when a server became ready again, if it was not meanwhile: its Service had no endpoint then, and refused whoever came by
+// its ClusterIP.
+func (f *failures) readiness(ctx context.Context, t *testing.T, server string) {
+	const since = `jsonpath={.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].lastTransitionTime}`
+	out, err := f.Try(ctx, "", "get", "pod", "-n", "pressure", server, "-o", since)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	ready, when, _ := strings.Cut(out, " ")
+	at, err := time.Parse(time.RFC3339, when)
+	if err != nil {
+		t.Errorf("%s does not say since when it is ready: %v", server, err)
+		return
+	}
+	if i := f.windowAt(at); i >= 0 {
+		f.note("%s, %s: the kubelet's probes of %s failed; since %s after it Ready is %s", f.windows[i].what, f.windows[i].began.Format("15:04:05.000"), server,
+			pretty(at.Sub(f.windows[i].began)), ready)
+	}
+}
+
+// arrived is when the first byte of a request came that a server's log tells of: what the server had to wait for, a minute for the rest
+// of a head, is told when it has waited.
+func arrived(stamp, said string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return at, err
+	}
+	_, after, _ := strings.Cut(said, " after ")
+	seconds, _, _ := strings.Cut(after, " s")
+	waited, err := strconv.ParseFloat(seconds, 64)
+	if err != nil {
+		return at, fmt.Errorf("%q does not tell how long it took: %w", said, err)
+	}
+	return at.Add(-time.Duration(waited * float64(time.Second))), nil
 }
 
 // explain has a line printed of a request that passed or failed and should not.
@@ -120,8 +166,8 @@ func (f *failures) explain(c *loaded, window int, one record) {
 		unwanted = one.outcome == "answered"
 	}
 	if unwanted {
-		f.note("%s, %s: %s request from %s to %s, sent %s after it: %s after %s", w.what, w.began.Format("15:04:05.000"), one.kind, c.name,
-			c.targets[one.target], pretty(one.sent.Sub(w.began)), one.outcome, pretty(one.took))
+		f.note("%s, %s: %s request from %s, port %s, to %s, sent %s after it: %s after %s", w.what, w.began.Format("15:04:05.000"), one.kind, c.name,
+			one.port, c.targets[one.target], pretty(one.sent.Sub(w.began)), one.outcome, pretty(one.took))
 	}
 }
 
@@ -144,7 +190,7 @@ func (f *failures) windowOf(one record) int {
 
 func parseRecord(line string) (record, error) {
 	words := strings.Fields(line)
-	if len(words) != 6 {
+	if len(words) != 7 {
 		return record{}, fmt.Errorf("%q is no record", line)
 	}
 	sent, err := strconv.ParseInt(words[3], 10, 64)
@@ -156,7 +202,7 @@ func parseRecord(line string) (record, error) {
 		return record{}, err
 	}
 	took, err := strconv.ParseInt(words[4], 10, 64)
-	return record{words[0], words[5], target, time.UnixMicro(sent), time.Duration(took) * time.Microsecond}, err
+	return record{words[0], words[5], target, time.UnixMicro(sent), time.Duration(took) * time.Microsecond, words[6]}, err
 }
 
 func (r *row) add(window int, one record) {

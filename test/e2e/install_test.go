@@ -59,7 +59,13 @@ func uninstall(t *testing.T, w *world) {
 	if _, err := w.Try(t.Context(), storefront, "apply", "-f", "-"); err != nil { // Pods are behind the bridge when Meerkat goes
 		t.Fatal(err)
 	}
+	for _, manifest := range []string{probesRules, inspections("Detect"), inspections("Prevent")} { // and engines of inspections run
+		if _, err := w.Try(t.Context(), manifest, "apply", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	w.ready(t, "storefront")
+	w.inspected(t, "detect-servers", "prevent-servers", "prevent-clients")
 	w.Kubectl(t, "delete", "engine", "default", "--timeout=120s")
 	w.asFound(t)
 	w.Kubectl(t, "delete", "-k", kustomization, "--ignore-not-found", "--timeout=120s")

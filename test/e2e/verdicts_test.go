@@ -66,6 +66,7 @@ func egress(t *testing.T, w *world) {
 	w.Apply(t, both)
 	w.ready(t, "storefront")
 	w.everywhere(t, yes("POST /orders/11"), no("POST /orders/25"), no("GET /public/26"), yes("POST /orders/12"))
+	traced(t)
 
 	w.Remove(t, both)
 	w.Remove(t, purchases)

@@ -179,11 +179,14 @@ func (w *agentWorld) bridges() string {
 
 func (w *agentWorld) ip(args ...string) string {
 	w.t.Helper()
-	out, err := exec.CommandContext(w.t.Context(), "ip", args...).CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	// Only what it prints of what was asked: it complains of other tests' network namespaces, too, while they are being made.
+	var out, complaints strings.Builder
+	cmd := exec.CommandContext(w.t.Context(), "ip", args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		w.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, complaints.String())
 	}
-	return string(out)
+	return out.String()
 }
 
 // engines gives the processes that run as this node's engine.

@@ -39,6 +39,7 @@ type keepAliveClient struct {
 	requests []request
 	dials    []request // attempts to connect
 	wanted   []string  // paths to ask for next, in place of allowed ones
+	quick    bool      // no answer is delayed any more
 }
 
 // run sends requests until the context ends.
@@ -88,7 +89,7 @@ func (c *keepAliveClient) next(n int) string {
 		return path
 	}
 	path := fmt.Sprintf("/public/%d/%d", c.number, n)
-	if n%3 > 0 {
+	if n%3 > 0 && !c.quick {
 		path += fmt.Sprintf("?delay=%dms", (c.number*37+n*53)%400) // so that responses are on their way as often as requests
 	}
 	return path
@@ -99,6 +100,13 @@ func (c *keepAliveClient) want(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wanted = append(c.wanted, path)
+}
+
+// hurry has the answers come at once from now on.
+func (c *keepAliveClient) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quick = true
 }
 
 func (c *keepAliveClient) note(list *[]request, r request) {
@@ -154,7 +162,12 @@ type clients struct {
 // startClients starts clients in the Pod shop/client that all talk to one target, and stops them at the test's end.
 func startClients(t *testing.T, l *lab.Lab, count int, to scenario.Target, patience, between time.Duration) *clients {
 	t.Helper()
-	world := l.World()
+	return startClientsOf(t, l.World(), count, to, patience, between)
+}
+
+// startClientsOf does the same in any world.
+func startClientsOf(t *testing.T, world place, count int, to scenario.Target, patience, between time.Duration) *clients {
+	t.Helper()
 	address, err := world.Resolve(t.Context(), to, "tcp", scenario.IPv4)
 	if err != nil {
 		t.Fatal(err)

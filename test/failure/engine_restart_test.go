@@ -2,9 +2,14 @@ package failure
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
 	"github.com/meerkat-dev/meerkat/test/testlab"
@@ -73,6 +78,142 @@ func engineRestarts(t *testing.T, l *lab.Lab) {
 	if most(engineGaps) > backWithin {
 		t.Errorf("the engine was back %v after it was killed, not within %v", most(engineGaps), backWithin)
 	}
+}
+
+// longAfter is how many requests a connection must live through after a restart. An engine that has lost track of a connection's replies
+// holds 512 requests for unanswered, and then drops it.
+const longAfter = 700
+
+// TestConnectionsOutliveEngines kills the engine while answers are on their way: the new one then sees the server's packet first of
+// most connections. They must go on for long.
+func TestConnectionsOutliveEngines(t *testing.T) {
+	l := testlab.Start(t, labs.Options(t), "testdata/engine-objects.yaml", "testdata/engine-ingress.yaml")
+	all := startClients(t, l, 12, service("closed"), clientWaits, time.Millisecond)
+	for i := range 3 {
+		time.Sleep(500 * time.Millisecond)
+		if err := l.World().Signal(t.Context(), "KILL"); err != nil {
+			t.Fatal(err)
+		}
+		if !testlab.Eventually(t.Context(), 15*time.Second, func() bool {
+			n := l.Status().Nodes[0]
+			return n.Restarts == i+1 && n.Engine == "inspects"
+		}) {
+			t.Fatalf("the engine is not back: %+v", l.Status().Nodes[0])
+		}
+	}
+	time.Sleep(500 * time.Millisecond)
+	outlive(t, all)
+}
+
+// TestConnectionsOutliveAgentAndEngine kills both at once, as when a node's Pod is replaced: the next agent starts an engine while the
+// flows of the one before are there.
+func TestConnectionsOutliveAgentAndEngine(t *testing.T) {
+	w := newAgentWorld(t)
+	a := w.startAgent(-1, nil, ingressFile, egressFile)
+	a.mustSync("at first", 2)
+	all := startClientsOf(t, w, 12, service("web"), clientWaits, time.Millisecond)
+	for i := range 3 {
+		time.Sleep(500 * time.Millisecond)
+		a.kill()
+		for _, pid := range w.engines() {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !testlab.Eventually(t.Context(), 5*time.Second, func() bool { return w.unlocked(t) }) {
+			t.Fatal("the engine that was killed does not end")
+		}
+		a = w.startAgent(-1, nil, ingressFile, egressFile)
+		a.mustSync(fmt.Sprintf("start %d", i), 2)
+	}
+	time.Sleep(500 * time.Millisecond)
+	outlive(t, all)
+	a.end("at last")
+}
+
+// TestConnectionsOutlivePreventingEngines does the same with a signature engine, with and without a policy's before it.
+func TestConnectionsOutlivePreventingEngines(t *testing.T) {
+	for name, files := range map[string][]string{
+		"alone": nil, "behind a policy": {"testdata/engine-ingress.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := testlab.Start(t, labs.Options(t), append(files, "testdata/engine-objects.yaml", "testdata/prevent.yaml")...)
+			plane, _, _ := l.Node("node-1")
+			pid := func() int {
+				if all := plane.SignatureEngines(); len(all) == 1 && all[0].Status.Health.Healthy {
+					return all[0].Status.PID
+				}
+				return 0
+			}
+			all := startClients(t, l, 12, service("closed"), clientWaits, time.Millisecond)
+			for range 3 {
+				time.Sleep(500 * time.Millisecond)
+				before := pid()
+				if before == 0 {
+					t.Fatalf("the signature engine does not inspect: %+v", plane.SignatureEngines())
+				}
+				if err := unix.Kill(before, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				if !testlab.Eventually(t.Context(), 15*time.Second, func() bool { now := pid(); return now != 0 && now != before }) {
+					t.Fatalf("the signature engine is not back: %+v", plane.SignatureEngines())
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+			outlive(t, all)
+		})
+	}
+}
+
+// unlocked tells whether no engine has the lock of its pair. One that was killed has it until the last of its threads is gone.
+func (w *agentWorld) unlocked(t *testing.T) bool {
+	t.Helper()
+	locks, err := filepath.Glob(filepath.Join(w.dir, "state", "lock", "engine-*.lock"))
+	if err != nil || len(locks) == 0 {
+		t.Fatalf("there is no lock: %v", err)
+	}
+	return !slices.ContainsFunc(locks, func(path string) bool {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	})
+}
+
+// outlive has each client send longAfter requests from now on, none of which may fail.
+func outlive(t *testing.T, all *clients) {
+	t.Helper()
+	back := time.Now()
+	for _, c := range all.list {
+		c.hurry()
+	}
+	answered := func(c *keepAliveClient) (n int) {
+		for _, r := range c.all() {
+			if r.err == nil && r.sent.After(back) {
+				n++
+			}
+		}
+		return n
+	}
+	if !testlab.Eventually(t.Context(), 2*time.Minute, func() bool {
+		time.Sleep(200 * time.Millisecond) // counting takes its time
+		return !slices.ContainsFunc(all.list, func(c *keepAliveClient) bool { return answered(c) < longAfter })
+	}) {
+		t.Error("not every client has had its answers after two minutes")
+	}
+	all.end()
+	broken := 0
+	for _, c := range all.list {
+		for _, r := range c.all() {
+			if r.err != nil && r.sent.After(back) {
+				broken++
+				t.Errorf("client %d, %s: %v", c.number, r.path, r.err)
+			}
+		}
+	}
+	t.Logf("%d of %d connections broke within %d requests after the last kill", broken, len(all.list), longAfter)
 }
 
 func report(t *testing.T, l *lab.Lab, all *clients, kills, backs []time.Time, begin time.Time) {

@@ -36,7 +36,7 @@ func TestLauncherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Until it is killed.
-	if err := (&launcher.Server{Dir: dir, Program: suricata.Path, User: 65532, Log: os.Stderr}).Run(t.Context()); err != nil {
+	if err := (&launcher.Server{Place: launcher.Place{Root: dir}, Program: suricata.Path, User: 65532, Log: os.Stderr}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab"
+	"github.com/meerkat-dev/meerkat/test/testlab"
 )
 
 // meerkat builds the program once, and gives its path.
@@ -134,6 +135,7 @@ func nothingLeft(t *testing.T, before left, stateDir string, names ...string) {
 const storefront = "../scenarios/storefront/"
 
 func TestTwoLabsAtOnce(t *testing.T) {
+	t.Parallel()
 	stateDir := fmt.Sprintf("/tmp/mk-two-%d", os.Getpid())
 	names := []string{fmt.Sprintf("two-a-%d", os.Getpid()), fmt.Sprintf("two-b-%d", os.Getpid())}
 	before := leftOf(t, stateDir, names...)
@@ -151,6 +153,7 @@ func TestTwoLabsAtOnce(t *testing.T) {
 }
 
 func TestInterruptedRunLeavesNothing(t *testing.T) {
+	t.Parallel()
 	stateDir := fmt.Sprintf("/tmp/mk-int-%d", os.Getpid())
 	// At different moments: while the lab is built, while Pods are interposed, among the steps.
 	for i, after := range []time.Duration{150 * time.Millisecond, time.Second, 3 * time.Second} {
@@ -158,10 +161,14 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 		before := leftOf(t, stateDir, name)
 		c := command(t, "lab", "run", "--name", name, "--state-dir", stateDir, storefront+"scenario.yaml")
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		var out bytes.Buffer
+		var out said
 		c.Stdout, c.Stderr = &out, &out
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
+		}
+		// On a busy machine it takes long to begin, and what has not begun is ended without a word.
+		if !testlab.Eventually(t.Context(), 30*time.Second, func() bool { return out.String() != "" }) {
+			t.Error("it says nothing")
 		}
 		time.Sleep(after)
 		// As a terminal does: to all of the group.
@@ -170,13 +177,66 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 		}
 		_ = c.Wait()
 		if !strings.Contains(out.String(), "interrupted") {
-			t.Errorf("interrupted after %s it printed:\n%s", after, &out)
+			t.Errorf("interrupted after %s it printed:\n%s", after, out.String())
 		}
 		nothingLeft(t, before, stateDir, name)
+		if t.Failed() {
+			t.Logf("it printed:\n%s", out.String())
+		}
 	}
 }
 
+// said collects what a program says while it runs.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// TestInspectionsInALabThatStays looks at what its user sees: the alert, and the inspection in the status.
+func TestInspectionsInALabThatStays(t *testing.T) {
+	t.Parallel()
+	stateDir := fmt.Sprintf("/tmp/mk-see-%d", os.Getpid())
+	at := []string{"--name", fmt.Sprintf("see-%d", os.Getpid()), "--state-dir", stateDir}
+	before := leftOf(t, stateDir, at[1])
+	inLab := func(args ...string) string {
+		t.Helper()
+		out, errs, code := run(t, slices.Concat([]string{"lab"}, args[:1], at, args[1:])...)
+		if code != 0 {
+			t.Errorf("lab %v ended with %d:\n%s%s", args, code, out, errs)
+		}
+		return out
+	}
+	inLab("up", "-f", "../scenarios/detect/objects.yaml")
+	inLab("exec", "shop/client", "--", "curl", "-4", "-m", "10", "-sS", "http://web.shop/etc/passwd")
+	var alerts string
+	testlab.Eventually(t.Context(), 10*time.Second, func() bool { alerts = inLab("alerts"); return alerts != "" })
+	for _, want := range []string{`"inspections":["shop/servers"]`, `"sid":1000001`, `"name":"shop/client"`, `"name":"shop/web"`, `"endpointOf":["shop/web"]`} {
+		if !strings.Contains(alerts, want) || strings.Count(alerts, "\n") != 1 {
+			t.Errorf("the alerts lack %s, or are not one:\n%s", want, alerts)
+		}
+	}
+	status := strings.Join(strings.Fields(inLab("status")), " ")
+	if want := "shop/servers Detect own 1 1 0"; !strings.Contains(status, want) || !strings.Contains(status, "ago inspects SIGNATURE ENGINE") {
+		t.Errorf("the status lacks %q:\n%s", want, status)
+	}
+	inLab("down")
+	nothingLeft(t, before, stateDir, at[1])
+}
+
 func TestDownAfterAKilledLab(t *testing.T) {
+	t.Parallel()
 	stateDir := fmt.Sprintf("/tmp/mk-kill-%d", os.Getpid())
 	name := fmt.Sprintf("kill-%d", os.Getpid())
 	before := leftOf(t, stateDir, name)
@@ -202,6 +262,7 @@ func TestDownAfterAKilledLab(t *testing.T) {
 
 // TestBadInputChangesNothing applies everything that is known to be wrong to a running lab.
 func TestBadInputChangesNothing(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../dataplane/manifests/testdata/bad/*.yaml")
 	if err != nil || len(files) < 40 {
 		t.Fatalf("there are %d bad files, not at least 40 (%v)", len(files), err)

@@ -11,21 +11,38 @@ import (
 
 // TestScenarios plays every scenario file.
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../scenarios/*/scenario.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scenario files in test/scenarios", err)
 	}
+	t.Cleanup(func() {
+		t.Logf("traces: %d different requests, compared with %d that were sent: %d disagreements", tracedCells.Load(), tracedRequests.Load(), disagreements.Load())
+	})
 	for _, file := range files {
+		if file == serviceMatrix {
+			continue // TestServiceMatrix plays it
+		}
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			t.Parallel() // each lab has a switch, an engine and namespaces of its own
 			prepared, err := lab.Prepare(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			opts := labs.Options(t)
 			opts.Progress = nil
+			name := filepath.Base(filepath.Dir(file))
+			traced := newTraces(t)
+			if untraced[name] == "" {
+				opts.OnTried = traced.tried
+			}
 			report, err := lab.Play(t.Context(), prepared[0], opts, nil)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if untraced[name] == "" {
+				t.Logf("%d different requests traced in %s", len(traced.cells), traced.took)
+				tracedCells.Add(int64(len(traced.cells)))
 			}
 			if m := scenario.NewMatrix(report); m.String() != "" {
 				t.Logf("\n%s", m)

@@ -39,6 +39,7 @@ func get(t *testing.T, l *lab.Lab, url string) int {
 // TestUnDNATBeforeTheEngineBreaksServices renders the pipeline with the bug that it is built to avoid: replies are un-DNATed
 // before the engine sees them.
 func TestUnDNATBeforeTheEngineBreaksServices(t *testing.T) {
+	t.Parallel()
 	opts := labs.Options(t)
 	edited := 0
 	opts.EditFlows = func(b *openflow.Bundle) { edited = unDNATEarly(b) }
@@ -93,6 +94,7 @@ func unDNATEarly(b *openflow.Bundle) int {
 
 // TestEngineSeesOneTuple captures at the engine while requests pass by every path.
 func TestEngineSeesOneTuple(t *testing.T) {
+	t.Parallel()
 	l := testlab.Start(t, labs.Options(t), serviceObjects, servicePolicy, "testdata/ingress.yaml")
 	file := t.TempDir() + "/engine.pcap"
 	capture := network.NewCommand(t.Context(), l.NodeNetns("node-1"),

@@ -60,7 +60,9 @@ type change struct {
 // TestPolicyChangesUnderLoad changes a policy again and again while clients ask for what it always allows, and for what it allows
 // by turns. Each verdict must be that of the policy in force.
 func TestPolicyChangesUnderLoad(t *testing.T) {
-	l := testlab.Start(t, labs.Options(t), "testdata/change.yaml", "testdata/ingress.yaml")
+	opts, resets := labs.Options(t), &resetLog{}
+	opts.Log = resets.logger()
+	l := testlab.Start(t, opts, "testdata/change.yaml", "testdata/ingress.yaml")
 	to := webService(t, l)
 	load := &clients{space: enter(t, l, "client"), to: to, stop: make(chan struct{})}
 	probes := &clients{space: enter(t, l, "prober"), to: to, stop: make(chan struct{})}
@@ -72,6 +74,7 @@ func TestPolicyChangesUnderLoad(t *testing.T) {
 		probes.start(t, &keptAlive{path: "/toggle", mayDeny: true})
 		probes.start(t, &oneEach{path: "/toggle", mayDeny: true})
 	}
+	began := time.Now()
 	before, ports := countersNow(t, load.space), countersNow(t, probes.space)
 	timeline, steps := changeOften(t, l, probes)
 	load.end()
@@ -80,6 +83,18 @@ func TestPolicyChangesUnderLoad(t *testing.T) {
 	t.Logf("%d requests that every version allows: %d failed; %d others", load.asked.Load(), load.failures.Load(), probes.asked.Load())
 	if n := load.failures.Load() + probes.failures.Load(); n > 0 {
 		t.Errorf("%d requests failed that were allowed, or got no verdict", n)
+		t.Logf("the engine: %+v; the nodes: %+v", l.Engine("node-1"), l.Status().Nodes)
+		load.blame(t, resets)
+		probes.blame(t, resets)
+		others := 0
+		for _, e := range l.Events(began) {
+			if e.HTTP != nil && e.HTTP.Path == "/toggle" {
+				continue
+			}
+			if others++; others <= 20 {
+				t.Logf("an event about something else: %+v", e)
+			}
+		}
 	}
 	t.Logf("sent again: %+v by the clients, %+v by the probers", countersNow(t, load.space).since(before), countersNow(t, probes.space).since(ports))
 	enforced := enforcement(t, timeline, probes.verdicts)

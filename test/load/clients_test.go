@@ -20,6 +20,7 @@ const think = 2 * time.Millisecond
 type judged struct {
 	sent, answered time.Time
 	verdict        verdict
+	port           uint16 // the client's; 0 when no connection came about
 }
 
 // clients are several clients in one Pod, each on a thread of its own, that ask until they are stopped.
@@ -34,6 +35,7 @@ type clients struct {
 	latest          atomic.Int64 // when the last request was sent that has its verdict, in Unix nanoseconds
 	mu              sync.Mutex
 	verdicts        []judged
+	failed          []judged
 }
 
 // asker asks once, and says whether a denial is what it may get.
@@ -59,9 +61,12 @@ func (c *clients) start(t *testing.T, a asker) {
 				c.asked.Add(1)
 				c.latest.Store(max(c.latest.Load(), v.sent.UnixNano()))
 				if v.verdict == failed || v.verdict == denied && !a.patient() {
-					if c.failures.Add(1) <= 10 {
-						t.Logf("%s: a request sent at %s failed after %s: %v", time.Now().Format("05.000"), v.sent.Format("05.000"),
-							v.answered.Sub(v.sent), err)
+					c.mu.Lock()
+					c.failed = append(c.failed, v)
+					c.mu.Unlock()
+					if c.failures.Add(1) <= 40 {
+						t.Logf("%s: a request from port %d (%T) sent at %s failed after %s: %v", time.Now().Format("05.000"), v.port, a,
+							v.sent.Format("05.000"), v.answered.Sub(v.sent), err)
 					}
 				}
 				if a.patient() {
@@ -106,10 +111,10 @@ func (k *keptAlive) ask(c *clients) (j judged, err error) {
 	if k.conn == nil {
 		if k.conn, err = c.dial(); err != nil {
 			now := time.Now()
-			return judged{now, now, failed}, err
+			return judged{now, now, failed, 0}, err
 		}
 	}
-	j.sent = time.Now()
+	j.sent, j.port = time.Now(), k.conn.port
 	j.verdict, err = k.conn.ask(k.path, false)
 	j.answered = time.Now()
 	if err != nil {
@@ -131,8 +136,9 @@ func (o *oneEach) ask(c *clients) (j judged, err error) {
 	j.sent = time.Now()
 	s, err := c.dial()
 	if err != nil {
-		return judged{j.sent, time.Now(), failed}, err
+		return judged{j.sent, time.Now(), failed, 0}, err
 	}
+	j.port = s.port
 	j.verdict, err = s.ask(o.path, true)
 	j.answered = time.Now()
 	s.close()

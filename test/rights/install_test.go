@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/meerkat-dev/meerkat/controllers/testcluster"
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 const namespace = "meerkat-system"
@@ -158,8 +159,7 @@ func start(t *testing.T, name string, env []string, args ...string) (stop func()
 	c := exec.CommandContext(context.Background(), program, args...)
 	c.Env = append(os.Environ(), env...)
 	c.Stdout, c.Stderr = &said, &said
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(t, c.Start())
+	must(t, ownthread.Start(c))
 	ended := make(chan error, 1)
 	go func() { ended <- c.Wait() }()
 	stopped := false

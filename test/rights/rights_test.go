@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,23 +16,27 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
 )
 
 // unseen are rights that are needed although this test does not see them used, each with what needs it.
 var unseen = map[string]map[string]string{
 	manager: {
-		`patch events.events.k8s.io "" everywhere`: "an event that comes again while its object is what it was",
-		`patch events.core "" in meerkat-system`:   "the same, of the older kind",
+		`patch events.events.k8s.io "" everywhere`:                     "an event that comes again while its object is what it was",
+		`patch events.core "" in meerkat-system`:                       "the same, of the older kind",
+		`delete rulesetrevisions.inspection.meerkat.dev "" everywhere`: "a revision that no rule set has needed for ten minutes",
 	},
 	agent: {
-		`get pods.core "" everywhere`:                      "a Pod that starts, which the informer has not heard of; the CNI plugin, while the agent is away",
-		`get engines.inspection.meerkat.dev "" everywhere`: "an agent that is told to end, and puts Pods back when the Engine is gone",
+		`get pods.core "" everywhere`:                               "a Pod that starts, which the informer has not heard of; the CNI plugin, while the agent is away",
+		`get rulesetrevisions.inspection.meerkat.dev "" everywhere`: "rules that an engine is to run or to validate; this agent has no switch, and so no engine",
+		`get engines.inspection.meerkat.dev "" everywhere`:          "an agent that is told to end, and puts Pods back when the Engine is gone",
 	},
 }
 
@@ -87,6 +92,7 @@ func playEverything(t *testing.T) {
 		},
 	}
 	must(t, cluster.Client.Create(t.Context(), policy))
+	createSets(t, shop)
 	stale := &v1alpha1.AddressSlice{ObjectMeta: metav1.ObjectMeta{Name: "stale"}, Selector: v1alpha1.PeerSelector{Namespace: shop}}
 	must(t, cluster.Client.Create(t.Context(), stale))
 	install(t)
@@ -102,21 +108,38 @@ func playEverything(t *testing.T) {
 		}
 		return nil
 	})
-	scrape(t, metrics)
+	readers := scrapers(t)
+	scrape(t, metrics, readers)
+	setsAreMade(t, shop)
+	sidecarsGetRules(t, shop)
 
 	engine := &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.EngineName}}
+	engine.Spec.Outputs = v1alpha1.EventOutputs{{Name: "web", HTTP: &v1alpha1.HTTPOutput{URL: "https://127.0.0.1:1/", AuthorizationKey: "web"}}}
 	must(t, cluster.Client.Create(t.Context(), engine))
-	eventually(t, "the peers have an AddressSlice", func() error { return peersAre(t, 1) })
+	eventually(t, "the peers have an AddressSlice", func() error { return peersAre(t, policy, 1) })
 	pod(t, shop, "web-2", "10.0.0.2")
-	eventually(t, "the AddressSlice has another peer", func() error { return peersAre(t, 2) })
+	eventually(t, "the AddressSlice has another peer", func() error { return peersAre(t, policy, 2) })
 
-	dir := t.TempDir()
-	stopAgent := start(t, "agent", nil, "--kubeconfig", kubeconfig(t, identity(t, agent, "agent-1")), "--node-name", "n1",
+	dir, agentMetrics := t.TempDir(), freePort(t)
+	must(t, os.Mkdir(filepath.Join(dir, "outputs"), 0o700))
+	stopAgent := start(t, "agent", []string{"POD_NAMESPACE=" + namespace}, "--kubeconfig", kubeconfig(t, identity(t, agent, "agent-1")), "--node-name", "n1",
 		"--state-dir", dir+"/node", "--engine-dir", dir+"/node/engine", "--switch-dir", dir+"/ovs", "--node-switch-dir", dir+"/openvswitch",
 		"--cni=false", "--cni-conf-dir", dir+"/net.d", "--cni-bin-dir", dir+"/bin", "--cni-socket", filepath.Join(dir, "cni", "agent.sock"),
-		"--cni-state-dir", dir+"/lib", "--netns-dir", dir+"/netns", "--metrics-bind-address", "0", "--health-bind-address", "0")
+		"--cni-state-dir", dir+"/lib", "--netns-dir", dir+"/netns", "--outputs-secret-dir", dir+"/outputs", "--metrics-bind-address", "0", "--health-bind-address", "0",
+		"--secure-metrics-bind-address", agentMetrics)
 	eventually(t, "the agent reports", func() error {
 		return cluster.Client.Get(t.Context(), client.ObjectKey{Name: "n1"}, &v1alpha1.NodeInspection{})
+	})
+	scrape(t, agentMetrics, readers)
+
+	eventually(t, "the agent misses the outputs' Secret, and says so", func() error {
+		have := &v1alpha1.NodeInspection{}
+		must(t, cluster.Client.Get(t.Context(), client.ObjectKey{Name: "n1"}, have))
+		c := meta.FindStatusCondition(have.Status.Conditions, v1alpha1.ConditionEventsDelivered)
+		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "there is no Secret "+namespace+"/meerkat-event-outputs") {
+			return fmt.Errorf("the condition is %+v", c)
+		}
+		return nil
 	})
 
 	must(t, cluster.Client.Delete(t.Context(), engine))
@@ -154,6 +177,62 @@ func pod(t *testing.T, namespace, name, address string) {
 	must(t, cluster.Client.Status().Update(t.Context(), p))
 }
 
+// createSets makes a RuleSet, a ClusterRuleSet and an inspection that names both.
+func createSets(t *testing.T, shop string) {
+	t.Helper()
+	rules := map[string]string{"local.rules": `alert ip any any -> any any (msg:"any"; sid:1;)` + "\n"}
+	must(t, cluster.Client.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "rules", Namespace: shop}, Data: rules}))
+	spec := v1alpha1.RuleSetSpec{Sources: []v1alpha1.RuleSource{{Name: "map", ConfigMap: &v1alpha1.RuleConfigMap{Name: "rules"}}}}
+	must(t, cluster.Client.Create(t.Context(), &v1alpha1.RuleSet{ObjectMeta: metav1.ObjectMeta{Name: "local", Namespace: shop}, Spec: spec}))
+	spec = v1alpha1.RuleSetSpec{Sources: []v1alpha1.RuleSource{{Name: "inline", Inline: rules["local.rules"]}}}
+	must(t, cluster.Client.Create(t.Context(), &v1alpha1.ClusterRuleSet{ObjectMeta: metav1.ObjectMeta{Name: "open"}, Spec: spec}))
+	must(t, cluster.Client.Create(t.Context(), &v1alpha1.TrafficInspection{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: shop},
+		Spec:       v1alpha1.TrafficInspectionSpec{RuleSets: []v1alpha1.RuleSetReference{{Name: "local"}, {Kind: "ClusterRuleSet", Name: "open"}}},
+	}))
+	must(t, cluster.Client.Create(t.Context(), &v1alpha1.TrafficInspection{
+		ObjectMeta: metav1.ObjectMeta{Name: "within", Namespace: shop},
+		Spec:       v1alpha1.TrafficInspectionSpec{Placement: v1alpha1.PlacementSidecar, RuleSets: []v1alpha1.RuleSetReference{{Name: "local"}}},
+	}))
+}
+
+// setsAreMade waits until both have a revision that is stored.
+func setsAreMade(t *testing.T, shop string) {
+	t.Helper()
+	eventually(t, "the rule sets have revisions", func() error {
+		set, clusterSet := &v1alpha1.RuleSet{}, &v1alpha1.ClusterRuleSet{}
+		must(t, cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: shop, Name: "local"}, set))
+		must(t, cluster.Client.Get(t.Context(), client.ObjectKey{Name: "open"}, clusterSet))
+		inspection := &v1alpha1.TrafficInspection{}
+		must(t, cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: shop, Name: "web"}, inspection))
+		if inspection.Status.ObservedGeneration != inspection.Generation {
+			return fmt.Errorf("the inspection's status is %+v", inspection.Status)
+		}
+		for _, s := range []v1alpha1.RuleSetStatus{set.Status, clusterSet.Status} {
+			if s.Rollout == nil {
+				return fmt.Errorf("the status is %+v", s)
+			}
+			if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: s.Rollout.Revision}, &v1alpha1.RuleSetRevision{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sidecarsGetRules has the manager write the rules of engines in Pods. It deletes those of parts that there are none of, too.
+func sidecarsGetRules(t *testing.T, shop string) {
+	t.Helper()
+	set := &v1alpha1.RuleSet{}
+	must(t, cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: shop, Name: "local"}, set))
+	before := set.DeepCopy()
+	set.Status.Revision = set.Status.Rollout.Revision // as if a node had validated it
+	must(t, cluster.Client.Status().Patch(t.Context(), set, client.MergeFrom(before)))
+	eventually(t, "the rules are in a ConfigMap", func() error {
+		return cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: shop, Name: "meerkat-within-rules-0"}, &corev1.ConfigMap{})
+	})
+}
+
 func countSlices(t *testing.T) int {
 	t.Helper()
 	var all v1alpha1.AddressSliceList
@@ -161,18 +240,18 @@ func countSlices(t *testing.T) int {
 	return len(all.Items)
 }
 
-func peersAre(t *testing.T, want int) error {
+func peersAre(t *testing.T, policy *v1alpha1.L7Policy, want int) error {
 	t.Helper()
 	var all v1alpha1.AddressSliceList
-	must(t, cluster.Client.List(t.Context(), &all))
+	must(t, cluster.Client.List(t.Context(), &all, client.MatchingLabels{v1alpha1.LabelPeerSelector: plan.PeerSelectors(policy)[0].Key}))
 	if len(all.Items) != 1 || len(all.Items[0].Peers) != want {
 		return fmt.Errorf("they are %+v", all.Items)
 	}
 	return nil
 }
 
-// scrape reads metrics as Prometheus does, and as somebody who may not.
-func scrape(t *testing.T, address string) {
+// scrapers are tokens, with what they get: Prometheus', that of somebody who may not read metrics, and none.
+func scrapers(t *testing.T) map[string]int {
 	t.Helper()
 	reader := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "reader"},
@@ -181,18 +260,24 @@ func scrape(t *testing.T, address string) {
 	}
 	must(t, cluster.Client.Create(t.Context(), reader))
 	must(t, cluster.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "prometheus", Namespace: namespace}}))
-	for _, of := range []struct {
-		token string
-		want  int
-	}{
-		{identity(t, "prometheus", "prometheus-0").BearerToken, http.StatusOK},
-		{identity(t, vswitch, "switch-0").BearerToken, http.StatusForbidden},
-		{"", http.StatusUnauthorized},
-	} {
-		status, err := get("https://"+address+"/metrics", of.token)
-		must(t, err)
-		if status != of.want {
-			t.Errorf("metrics answer %d, want %d", status, of.want)
+	return map[string]int{
+		identity(t, "prometheus", "prometheus-0").BearerToken: http.StatusOK,
+		identity(t, vswitch, "switch-0").BearerToken:          http.StatusForbidden,
+		"": http.StatusUnauthorized,
+	}
+}
+
+// scrape reads metrics as Prometheus does, and as somebody who may not.
+func scrape(t *testing.T, address string, readers map[string]int) {
+	t.Helper()
+	for token, want := range readers {
+		var status int
+		eventually(t, "metrics are served", func() (err error) {
+			status, err = get("https://"+address+"/metrics", token)
+			return err
+		})
+		if status != want {
+			t.Errorf("metrics at %s answer %d, want %d", address, status, want)
 		}
 	}
 }
@@ -247,6 +332,8 @@ func TestAccountsMayNotDoWhatIsOthers(t *testing.T) {
 	webhookSecret := client.ObjectKey{Namespace: namespace, Name: "meerkat-webhook-certificate"}
 	must(t, clients[manager].List(t.Context(), &corev1.SecretList{}, client.InNamespace(namespace), client.MatchingFields{"metadata.name": webhookSecret.Name}))
 	refused(t, "the agent reads the webhook's key", clients[agent].Get(t.Context(), webhookSecret, &corev1.Secret{}))
+	outputsSecret := client.ObjectKey{Namespace: namespace, Name: v1alpha1.EventOutputsSecret}
+	refused(t, "the agent reads the outputs' Secret, which it has as a volume", clients[agent].Get(t.Context(), outputsSecret, &corev1.Secret{}))
 
 	// The agent of n1 reports of n1, and of no other node.
 	own := &v1alpha1.NodeInspection{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}

@@ -30,6 +30,12 @@ type cluster struct {
 	slices     map[types.NamespacedName]discoveryv1.EndpointSlice
 	policies   map[types.NamespacedName]v1alpha1.L7Policy
 
+	configMaps      map[types.NamespacedName]corev1.ConfigMap
+	ruleSets        map[types.NamespacedName]v1alpha1.RuleSet
+	clusterRuleSets map[types.NamespacedName]v1alpha1.ClusterRuleSet
+	inspections     map[types.NamespacedName]v1alpha1.TrafficInspection
+	revisions       map[plan.SignatureRef]plan.SignatureRevision
+
 	taken map[netip.Addr]bool
 	uids  int
 }
@@ -53,7 +59,14 @@ func newCluster(nodes int) *cluster {
 		services:   map[types.NamespacedName]corev1.Service{},
 		slices:     map[types.NamespacedName]discoveryv1.EndpointSlice{},
 		policies:   map[types.NamespacedName]v1alpha1.L7Policy{},
-		taken:      map[netip.Addr]bool{},
+
+		configMaps:      map[types.NamespacedName]corev1.ConfigMap{},
+		ruleSets:        map[types.NamespacedName]v1alpha1.RuleSet{},
+		clusterRuleSets: map[types.NamespacedName]v1alpha1.ClusterRuleSet{},
+		inspections:     map[types.NamespacedName]v1alpha1.TrafficInspection{},
+		revisions:       map[plan.SignatureRef]plan.SignatureRevision{},
+
+		taken: map[netip.Addr]bool{},
 	}
 	for i := range nodes {
 		c.nodes = append(c.nodes, fmt.Sprintf("node-%d", i+1))
@@ -109,8 +122,12 @@ func (c *cluster) addPod(pod corev1.Pod) error {
 			pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: a.String()})
 		}
 	} else if len(pod.Status.PodIPs) == 0 {
-		for _, family := range families {
-			a, err := c.allot(podNetwork(node, family), 10)
+		networks, err := c.networksOf(&pod, node)
+		if err != nil {
+			return fmt.Errorf("Pod %s: %w", key, err)
+		}
+		for _, network := range networks {
+			a, err := c.allot(network, 10)
 			if err != nil {
 				return fmt.Errorf("Pod %s: %w", key, err)
 			}
@@ -156,6 +173,7 @@ func (c *cluster) addService(svc corev1.Service) error {
 			p.TargetPort = intstr.FromInt32(p.Port)
 		}
 	}
+	completeAffinity(&svc)
 	if svc.Spec.Type != corev1.ServiceTypeExternalName {
 		if err := c.allotClusterIPs(&svc); err != nil {
 			return fmt.Errorf("Service %s: %w", key, err)
@@ -163,6 +181,16 @@ func (c *cluster) addService(svc corev1.Service) error {
 	}
 	c.services[key] = svc
 	return nil
+}
+
+// completeAffinity says how long a Service keeps a client that does not say so itself.
+func completeAffinity(svc *corev1.Service) {
+	c := svc.Spec.SessionAffinityConfig
+	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP && (c == nil || c.ClientIP == nil || c.ClientIP.TimeoutSeconds == nil) {
+		svc.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{
+			ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: new(corev1.DefaultClientIPServiceAffinitySeconds)},
+		}
+	}
 }
 
 // allotClusterIPs completes a Service's families and addresses. One that names its own addresses, or None, keeps them.
@@ -228,11 +256,10 @@ func (c *cluster) snapshot(node string) plan.Snapshot {
 	s := plan.Snapshot{
 		Node: node, LocalAddresses: c.addresses[node],
 		Namespaces: sorted(c.namespaces), Pods: sorted(c.pods), Services: sorted(c.services), L7Policies: sorted(c.policies),
+		TrafficInspections: sorted(c.inspections), RuleSets: sorted(c.ruleSets), ClusterRuleSets: sorted(c.clusterRuleSets), Revisions: sorted(c.revisions),
 	}
 	s.EndpointSlices = endpointSlices(s.Services, s.Pods, sorted(c.slices))
-	for _, name := range c.nodes {
-		s.Nodes = append(s.Nodes, corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
-	}
+	s.Nodes = c.nodeObjects()
 	return s
 }
 

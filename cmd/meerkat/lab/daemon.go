@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/tracing"
+	"github.com/meerkat-dev/meerkat/dataplane/alerts"
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
@@ -24,12 +26,18 @@ import (
 const (
 	socketName   = "lab.sock"
 	verdictsName = "verdicts.jsonl"
+	alertsName   = "alerts.jsonl"
 	pidName      = "pid"
 )
 
 // VerdictsFile is where a running lab writes its verdict events, one JSON object a line.
 func VerdictsFile(stateDir, name string) string {
 	return filepath.Join(Dir(stateDir, name), verdictsName)
+}
+
+// AlertsFile is where a running lab writes its alert events, one JSON object a line.
+func AlertsFile(stateDir, name string) string {
+	return filepath.Join(Dir(stateDir, name), alertsName)
 }
 
 // Serve answers apply, delete and status until ctx ends.
@@ -41,6 +49,8 @@ func (l *Lab) Serve(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /apply", l.handleObjects(l.Apply))
 	mux.HandleFunc("POST /delete", l.handleObjects(l.Delete))
+	mux.HandleFunc("POST /trace", l.handleTrace)
+	mux.HandleFunc("GET /policies/{namespace}/{name}", l.handleExplain)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(l.Status())
 	})
@@ -106,40 +116,51 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body any) (Status, error) {
+	var s Status
+	err := c.exchange(ctx, method, path, body, &s)
+	return s, err
+}
+
+// exchange sends something, and decodes the answer.
+func (c *Client) exchange(ctx context.Context, method, path string, body, into any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return Status{}, err
+		return err
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, strings.NewReader(string(text)))
 	if err != nil {
-		return Status{}, err
+		return err
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
 		if _, statErr := os.Stat(c.dir); errors.Is(statErr, os.ErrNotExist) {
-			return Status{}, fmt.Errorf("no lab of the name %s runs: start one with 'meerkat lab up'", filepath.Base(c.dir))
+			return fmt.Errorf("no lab of the name %s runs: start one with 'meerkat lab up'", filepath.Base(c.dir))
 		}
-		return Status{}, fmt.Errorf("the lab does not answer; 'meerkat lab down' clears it away: %w", err)
+		return fmt.Errorf("the lab does not answer; 'meerkat lab down' clears it away: %w", err)
 	}
 	defer answer.Body.Close() //nolint:errcheck // it was read
 	if answer.StatusCode != http.StatusOK {
 		message, _ := io.ReadAll(answer.Body)
-		return Status{}, errors.New(strings.TrimSpace(string(message)))
+		err := errors.New(strings.TrimSpace(string(message)))
+		if answer.StatusCode == http.StatusBadRequest {
+			return &tracing.QuestionError{Err: err}
+		}
+		return err
 	}
-	var s Status
-	return s, json.NewDecoder(answer.Body).Decode(&s)
+	return json.NewDecoder(answer.Body).Decode(into)
 }
 
 // RunDaemon builds a lab, keeps it until ctx ends, and takes it down.
 func RunDaemon(ctx context.Context, opts Options) (err error) {
-	events := &verdictsFile{}
-	opts.OnVerdict = events.write
+	verdicts, alerted := &eventsFile{}, &eventsFile{}
+	opts.OnVerdict = func(e verdict.Event) { verdicts.write(e) }
+	opts.OnAlert = func(e alerts.Event) { alerted.write(e) }
 	l, err := New(ctx, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	if err := events.open(filepath.Join(l.dir, verdictsName)); err != nil {
+	if err := errors.Join(verdicts.open(filepath.Join(l.dir, verdictsName)), alerted.open(filepath.Join(l.dir, alertsName))); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(l.dir, pidName), []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
@@ -166,27 +187,27 @@ func DaemonPID(stateDir, name string) int {
 	return pid
 }
 
-// verdictsFile writes verdict events to a file.
-type verdictsFile struct {
+// eventsFile writes events to a file, a line of JSON each. What comes before it is open is not written.
+type eventsFile struct {
 	mu   sync.Mutex
 	file *os.File
 }
 
-func (v *verdictsFile) open(path string) error {
+func (f *eventsFile) open(path string) error {
 	file, err := os.Create(path)
 	if err != nil {
-		return fmt.Errorf("the lab cannot write verdicts: %w", err)
+		return fmt.Errorf("the lab cannot write its events: %w", err)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.file = file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.file = file
 	return nil
 }
 
-func (v *verdictsFile) write(e verdict.Event) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.file != nil {
-		_ = json.NewEncoder(v.file).Encode(e)
+func (f *eventsFile) write(event any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		_ = json.NewEncoder(f.file).Encode(event)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -18,8 +19,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/kubeproxy"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
+	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/scenario"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/dataplane/alerts"
 	"github.com/meerkat-dev/meerkat/dataplane/engine"
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
 	"github.com/meerkat-dev/meerkat/dataplane/node"
@@ -36,6 +40,10 @@ type Options struct {
 	Nodes int
 	// Datapath is which of Open vSwitch's the nodes use; "" stands for UserspaceDatapath.
 	Datapath Datapath
+	// KubeProxy, when set, has the real kube-proxy translate Services on the nodes, in this mode; otherwise the lab does what kube-proxy
+	// would. KubeProxyProgram is its path; "" has it found by kubeproxy.Find.
+	KubeProxy        kubeproxy.Mode
+	KubeProxyProgram string
 	// StateDir keeps the lab's files, below it in a directory of the lab's name; "" stands for DefaultStateDir.
 	StateDir string
 	// MTU is that of the Pods' interfaces, in bytes; 0 stands for 1500.
@@ -44,11 +52,15 @@ type Options struct {
 	Progress func(what string)
 	// OnVerdict is told every verdict event.
 	OnVerdict func(verdict.Event)
+	// OnAlert is told every alert event.
+	OnAlert func(alerts.Event)
 	// ReportAllowed makes verdict events also of requests that are allowed.
 	ReportAllowed bool
 	// Patience multiplies the time limits of scenarios, of Open vSwitch's commands and of the engine's probes, and how soon the
 	// Pods' TCP sends a segment again, for slow machines; 0 stands for 1.
 	Patience float64
+	// OnTried, when set, is told of each request of a scenario that Play plays, while the lab is as it was: see scenario.Options.
+	OnTried func(*Lab, scenario.Tried)
 	// EditFlows, when set, may change flows before they are programmed. Tests use it to break the pipeline.
 	EditFlows func(*openflow.Bundle)
 	// EngineSettings are sections of suricata.yaml that win over the usual ones. Tests use it to break the engine.
@@ -68,10 +80,12 @@ type Lab struct {
 	dir      string
 	net      *network.Network
 	recorder *traffic.Recorder
+	proxies  *proxies
 	began    time.Time
 
 	mu      sync.Mutex // held by Apply and Close
 	cluster *cluster
+	changes atomic.Int64 // of objects
 	nodes   map[string]*labNode
 	servers map[types.NamespacedName]*traffic.Server
 	// conditions are the policies', as they were last told.
@@ -79,6 +93,7 @@ type Lab struct {
 
 	verdictsMu sync.Mutex
 	verdicts   []verdict.Event
+	alerts     scenario.AlertLog
 }
 
 // New builds a lab without Pods: its nodes with their bridges, switches and engines. On an error nothing is left behind.
@@ -96,7 +111,7 @@ func New(ctx context.Context, opts Options) (*Lab, error) {
 	if l.net, err = network.New(opts.Name, l.dir); err != nil {
 		return nil, err
 	}
-	if err := l.startNodes(ctx); err != nil {
+	if err := errors.Join(l.startNodes(ctx), l.startProxies()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -148,30 +163,33 @@ func (l *Lab) startNodes(ctx context.Context) error {
 func (l *Lab) Apply(ctx context.Context, objects *manifests.Objects) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.changes.Add(1)
 	if err := l.cluster.add(objects); err != nil {
 		return err
 	}
 	if err := l.addPods(ctx); err != nil {
 		return err
 	}
-	return l.sync(ctx)
+	// What is wrong with a rule set does not keep the rest from being done.
+	return errors.Join(l.cluster.makeRevisions(), l.sync(ctx))
 }
 
 // Delete takes objects out of the lab again; only kinds and names matter.
 func (l *Lab) Delete(ctx context.Context, objects *manifests.Objects) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.changes.Add(1)
 	gone := l.cluster.remove(objects)
-	err := l.sync(ctx) // releases the Pods before they go
+	err := errors.Join(l.cluster.makeRevisions(), l.sync(ctx)) // releases the Pods before they go
 	for _, pod := range gone {
 		err = errors.Join(err, l.removePod(pod))
 	}
-	return errors.Join(err, l.net.SetServices(l.cluster.serviceMaps()))
+	return errors.Join(err, l.setServices(ctx))
 }
 
 // sync makes every node do what the objects say.
 func (l *Lab) sync(ctx context.Context) error {
-	if err := errors.Join(l.net.SetServices(l.cluster.serviceMaps()), l.writeHosts()); err != nil {
+	if err := errors.Join(l.setServices(ctx), l.writeHosts()); err != nil {
 		return err
 	}
 	var wait sync.WaitGroup
@@ -184,6 +202,9 @@ func (l *Lab) sync(ctx context.Context) error {
 	wait.Wait()
 	return errors.Join(errs...)
 }
+
+// Changes counts how often objects were applied or deleted.
+func (l *Lab) Changes() int64 { return l.changes.Load() }
 
 // ObjectOnly is the annotation of Pods that exist as objects only: they have addresses, and nobody is there.
 const ObjectOnly = "lab.meerkat.dev/object-only"
@@ -227,8 +248,12 @@ func (l *Lab) plugIn(pod *corev1.Pod) error {
 		}
 		addresses = append(addresses, a)
 	}
+	vlan, err := vlanOf(pod)
+	if err != nil {
+		return err
+	}
 	spec := network.PodSpec{
-		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, MTU: l.opts.MTU,
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Node: pod.Spec.NodeName, IPs: addresses, VLAN: vlan, MTU: l.opts.MTU,
 	}
 	if l.opts.Patience > 1 {
 		spec.MinRTO = l.patient(200 * time.Millisecond)
@@ -273,7 +298,7 @@ func (l *Lab) Close() error {
 	l.opts.Progress("taking the lab down")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	var errs []error
+	errs := []error{l.stopProxies()}
 	for _, n := range l.nodes {
 		errs = append(errs, n.close(ctx))
 	}
@@ -292,5 +317,8 @@ func Snapshot(objects *manifests.Objects) (plan.Snapshot, error) {
 		return plan.Snapshot{}, err
 	}
 	c.addresses[c.nodes[0]] = gateways(0)
+	if err := c.makeRevisions(); err != nil {
+		return plan.Snapshot{}, err
+	}
 	return c.snapshot(c.nodes[0]), nil
 }

@@ -68,6 +68,7 @@ func (l *Lab) startNode(ctx context.Context, name string) (*labNode, error) {
 		},
 		Locate:    l.locate,
 		OnVerdict: l.addVerdict,
+		OnAlert:   l.addAlert,
 		EditFlows: l.opts.EditFlows,
 		Log:       l.opts.Log.WithValues("node", name),
 	})
@@ -86,8 +87,11 @@ func (l *Lab) locate(pod types.NamespacedName) (attach.Target, error) {
 }
 
 func (n *labNode) sync(ctx context.Context, s plan.Snapshot) error {
-	report, err := n.plane.Sync(ctx, s)
+	report, err := n.plane.SyncAll(ctx, s)
 	for _, failed := range report.Failed {
+		err = errors.Join(err, failed)
+	}
+	for _, failed := range report.Signatures {
 		err = errors.Join(err, failed)
 	}
 	return err

@@ -34,7 +34,49 @@ func (c *cluster) add(o *manifests.Objects) error {
 		p.Generation = c.policies[key].Generation + 1
 		c.policies[key] = p
 	}
+	c.addInspections(o)
 	return errors.Join(errs...)
+}
+
+// addInspections adds inspections, and what they are made of.
+func (c *cluster) addInspections(o *manifests.Objects) {
+	for _, m := range o.ConfigMaps {
+		c.ensureNamespace(m.Namespace)
+		c.configMaps[types.NamespacedName{Namespace: m.Namespace, Name: m.Name}] = m
+	}
+	for _, s := range o.RuleSets {
+		c.ensureNamespace(s.Namespace)
+		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+		s.Generation = c.ruleSets[key].Generation + 1
+		c.ruleSets[key] = s
+	}
+	for _, s := range o.ClusterRuleSets {
+		key := types.NamespacedName{Name: s.Name}
+		s.Generation = c.clusterRuleSets[key].Generation + 1
+		c.clusterRuleSets[key] = s
+	}
+	for _, i := range o.TrafficInspections {
+		c.ensureNamespace(i.Namespace)
+		key := types.NamespacedName{Namespace: i.Namespace, Name: i.Name}
+		i.Generation = c.inspections[key].Generation + 1
+		c.inspections[key] = i
+	}
+}
+
+// removeInspections takes them out.
+func (c *cluster) removeInspections(o *manifests.Objects) {
+	for _, m := range o.ConfigMaps {
+		delete(c.configMaps, types.NamespacedName{Namespace: m.Namespace, Name: m.Name})
+	}
+	for _, s := range o.RuleSets {
+		delete(c.ruleSets, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+	}
+	for _, s := range o.ClusterRuleSets {
+		delete(c.clusterRuleSets, types.NamespacedName{Name: s.Name})
+	}
+	for _, i := range o.TrafficInspections {
+		delete(c.inspections, types.NamespacedName{Namespace: i.Namespace, Name: i.Name})
+	}
 }
 
 // remove takes objects out and gives the Pods among them that were there.
@@ -61,6 +103,7 @@ func (c *cluster) remove(o *manifests.Objects) []types.NamespacedName {
 	for _, p := range o.L7Policies {
 		delete(c.policies, types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
 	}
+	c.removeInspections(o)
 	return pods
 }
 

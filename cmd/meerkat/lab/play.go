@@ -53,5 +53,9 @@ func Play(ctx context.Context, p *Prepared, opts Options, progress io.Writer) (r
 	if err := l.Apply(ctx, p.Objects); err != nil {
 		return nil, err
 	}
-	return scenario.Run(ctx, p.Scenario, l.World(), scenario.Options{Progress: progress, Patience: opts.Patience}), nil
+	o := scenario.Options{Progress: progress, Patience: opts.Patience}
+	if opts.OnTried != nil {
+		o.Tried = func(t scenario.Tried) { opts.OnTried(l, t) }
+	}
+	return scenario.Run(ctx, p.Scenario, l.World(), o), nil
 }

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -20,19 +22,82 @@ func (c *cluster) serviceMaps() []network.ServiceMap {
 		}
 		for _, p := range svc.Spec.Ports {
 			maps = append(maps, network.ServiceMap{
-				Name:          svc.Namespace + "/" + svc.Name + ":" + p.Name,
-				Protocol:      string(p.Protocol),
-				Port:          uint16(p.Port),
-				NodePort:      uint16(p.NodePort),
-				Addresses:     parseAddresses(svc.Spec.ClusterIPs),
-				Affinity:      svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
-				InternalLocal: svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
-				ExternalLocal: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-				Endpoints:     endpointsOf(&svc, p, all),
+				Name:              svc.Namespace + "/" + svc.Name + ":" + p.Name,
+				Protocol:          string(p.Protocol),
+				Port:              uint16(p.Port),
+				NodePort:          uint16(p.NodePort),
+				Addresses:         parseAddresses(svc.Spec.ClusterIPs),
+				ExternalAddresses: externalAddresses(&svc),
+				Affinity:          affinityOf(&svc),
+				InternalLocal:     svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+				ExternalLocal:     svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+				Endpoints:         endpointsOf(&svc, p, all),
 			})
 		}
 	}
 	return maps
+}
+
+// externalAddresses are those of a Service's load balancers and its external IPs.
+func externalAddresses(svc *corev1.Service) []netip.Addr {
+	all := parseAddresses(svc.Spec.ExternalIPs)
+	for _, at := range svc.Status.LoadBalancer.Ingress {
+		all = append(all, parseAddresses([]string{at.IP})...)
+	}
+	return all
+}
+
+// affinityOf is how long a Service keeps a client; 0: it does not.
+func affinityOf(svc *corev1.Service) time.Duration {
+	if svc.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	return time.Duration(*svc.Spec.SessionAffinityConfig.ClientIP.TimeoutSeconds) * time.Second
+}
+
+// hostPortMaps are the Pods' host ports, which lead to the Pod from its own node alone: what the CNI plugin portmap does.
+func (c *cluster) hostPortMaps() []network.ServiceMap {
+	var maps []network.ServiceMap
+	for _, pod := range sorted(c.pods) {
+		if pod.Spec.HostNetwork {
+			continue
+		}
+		for _, p := range containerPorts(&pod) {
+			if p.HostPort == 0 {
+				continue
+			}
+			m := network.ServiceMap{
+				Name: pod.Namespace + "/" + pod.Name + ": host port", Protocol: string(orTCP(p.Protocol)), NodePort: uint16(p.HostPort), ExternalLocal: true,
+			}
+			for _, ip := range pod.Status.PodIPs {
+				for _, a := range parseAddresses([]string{ip.IP}) {
+					m.Endpoints = append(m.Endpoints, network.Endpoint{AddrPort: netip.AddrPortFrom(a, uint16(p.ContainerPort)), Node: pod.Spec.NodeName})
+				}
+			}
+			maps = append(maps, m)
+		}
+	}
+	return maps
+}
+
+// announcements tell to which node the underlay sends what is for a Service's external addresses: the first; with the external traffic
+// policy Local the first that has an endpoint.
+func (c *cluster) announcements() map[netip.Addr]string {
+	to := map[netip.Addr]string{}
+	for _, m := range c.serviceMaps() {
+		for _, a := range m.ExternalAddresses {
+			if m.ExternalLocal {
+				if at := slices.IndexFunc(c.nodes, func(node string) bool {
+					return slices.ContainsFunc(m.Endpoints, func(e network.Endpoint) bool { return e.Node == node })
+				}); at >= 0 {
+					to[a] = c.nodes[at]
+				}
+			} else if to[a] == "" {
+				to[a] = c.nodes[0]
+			}
+		}
+	}
+	return to
 }
 
 func endpointsOf(svc *corev1.Service, port corev1.ServicePort, all []discoveryv1.EndpointSlice) []network.Endpoint {

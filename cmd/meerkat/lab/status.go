@@ -23,6 +23,8 @@ type Status struct {
 	Pods     []PodStatus         `json:"pods"`
 	Services []ServiceStatus     `json:"services"`
 	Policies []v1alpha1.L7Policy `json:"policies"`
+	// Inspections are the TrafficInspections, by name.
+	Inspections []InspectionStatus `json:"inspections,omitempty"`
 }
 
 // NodeStatus is one node.
@@ -37,7 +39,24 @@ type NodeStatus struct {
 	// Switch is "runs", why it cannot be reached, or what others did to its flows of late.
 	Switch   string `json:"switch"`
 	Governed int    `json:"governed"` // Pods
-	Sync     string `json:"sync"`     // how long the last one took
+	// Signatures are the engines of inspections.
+	Signatures []SignatureStatus `json:"signatures,omitempty"`
+	Sync       string            `json:"sync"` // how long the last one took
+}
+
+// SignatureStatus is an engine of inspections.
+type SignatureStatus struct {
+	Inspections []string `json:"inspections"`
+	Mode        string   `json:"mode"`
+	// Engine is "inspects", or why it does not.
+	Engine   string `json:"engine"`
+	Restarts int    `json:"restarts"`
+	Rules    int    `json:"rules"`
+	// CopiesDropped is how many copies were too many for its meter, RingDropped how many packets it did not take in time, AlertsLost
+	// how many alerts nobody had time for.
+	CopiesDropped uint64 `json:"copiesDropped"`
+	RingDropped   uint64 `json:"ringDropped"`
+	AlertsLost    uint64 `json:"alertsLost"`
 }
 
 // PodStatus is one Pod.
@@ -55,6 +74,9 @@ type ServiceStatus struct {
 	Addresses []string `json:"addresses"`
 	Ports     []string `json:"ports"`
 }
+
+// inspects is what an engine does that does its work.
+const inspects = "inspects"
 
 // Status tells what the lab is and does now.
 func (l *Lab) Status() Status {
@@ -83,12 +105,15 @@ func (l *Lab) Status() Status {
 	for _, p := range sorted(l.cluster.policies) {
 		s.Policies = append(s.Policies, l.policyStatus(p))
 	}
+	for _, i := range sorted(l.cluster.inspections) {
+		s.Inspections = append(s.Inspections, l.inspectionStatus(&i, s.Nodes))
+	}
 	return s
 }
 
 func (n *labNode) status(netns string, governed map[string][]string) NodeStatus {
 	e := n.plane.Engine().Status()
-	s := NodeStatus{Name: n.name, Netns: netns, Engine: "inspects", Restarts: e.Restarts, Rules: e.Loaded.Rules}
+	s := NodeStatus{Name: n.name, Netns: netns, Engine: inspects, Restarts: e.Restarts, Rules: e.Loaded.Rules}
 	if h := n.plane.EngineHealth(); !h.Healthy {
 		s.Engine = h.Reason
 	}
@@ -100,6 +125,7 @@ func (n *labNode) status(netns string, governed map[string][]string) NodeStatus 
 	}
 	s.Sync = o.Report.Took.Round(time.Millisecond).String()
 	s.Governed = len(o.Report.Plan.Edges)
+	s.Signatures = n.signatureStatus(o.Report.Plan)
 	for _, edge := range o.Report.Plan.Edges {
 		if edge.Ingress != "" {
 			governed[edge.Pod.String()] = append(governed[edge.Pod.String()], "ingress")

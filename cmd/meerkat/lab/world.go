@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -65,7 +66,7 @@ func (l *Lab) serve(pod *corev1.Pod) (server *traffic.Server, err error) {
 	return server, err
 }
 
-// Dial connects from a Pod or a node.
+// Dial connects from a Pod, a node, or from outside of the cluster.
 func (l *Lab) Dial(ctx context.Context, from scenario.Place, transport, address string) (conn net.Conn, err error) {
 	path, err := l.netns(from)
 	if err != nil {
@@ -79,6 +80,9 @@ func (l *Lab) Dial(ctx context.Context, from scenario.Place, transport, address 
 }
 
 func (l *Lab) netns(p scenario.Place) (string, error) {
+	if p.Outside {
+		return l.net.WireNetns(), nil
+	}
 	if p.Node != "" {
 		if _, ok := l.nodes[p.Node]; !ok {
 			return "", fmt.Errorf("the lab has no node %s", p.Node)
@@ -130,6 +134,11 @@ func (l *Lab) resolveService(to scenario.Target, network string, family scenario
 	svc, ok := l.cluster.services[to.Object]
 	if !ok {
 		return netip.AddrPort{}, fmt.Errorf("the lab has no Service %s", to.Object)
+	}
+	if alias, found := strings.CutSuffix(svc.Spec.ExternalName, ".svc.cluster.local"); found {
+		name, namespace, _ := strings.Cut(alias, ".")
+		to.Object = types.NamespacedName{Namespace: namespace, Name: name}
+		return l.resolveService(to, network, family)
 	}
 	port, err := strconv.ParseInt(to.Port, 10, 32)
 	if err != nil {
@@ -230,9 +239,9 @@ func (l *Lab) Verdicts(since time.Time) []scenario.Verdict {
 
 // Signal sends KILL, STOP or CONT to the engines.
 func (l *Lab) Signal(_ context.Context, signal string) error {
-	number, ok := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[signal]
-	if !ok {
-		return fmt.Errorf("the signal %q is none of KILL, STOP, CONT", signal)
+	number, err := signalNumber(signal)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, n := range l.nodes {

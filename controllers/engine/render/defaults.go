@@ -23,6 +23,8 @@ func withDefaults(s v1alpha1.EngineSpec, images Images) v1alpha1.EngineSpec {
 	}
 	s.Agent.Resources = orResources(s.Agent.Resources, "100m", "128Mi", "512Mi")
 	s.Suricata.Resources = orResources(s.Suricata.Resources, "100m", "256Mi", "1Gi")
+	// Little is requested, since there may be no inspection. By its share of the processor the engine of policies comes first.
+	s.Signatures.Resources = orResources(s.Signatures.Resources, "50m", "64Mi", "2Gi")
 	// No limit: an Open vSwitch that the kernel kills cuts off all governed Pods of its node.
 	s.Switch.Resources = orResources(s.Switch.Resources, "100m", "128Mi", "")
 	return s

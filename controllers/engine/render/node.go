@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,20 +11,23 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/ledger"
 )
 
-// nodePod is the Pod of the node agent and the inspection engine. All that the two share is the engine's directory, which the engine
-// only reads, except for the sockets in it.
+// nodePod is the Pod of the node agent, the inspection engine of policies and those of signatures. All that they share is the engines'
+// directories, which the engines only read, except for the sockets in them.
 func nodePod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 	agentVolumes := []volume{
 		hostPath("run", runDir, runDir),
 		hostPath("lib", libDir, libDir),
+		hostPath("log", logDir, logDir),
 		hostPath("node-switch", nodeSwitchDir, nodeSwitchDir),
 		hostPath("netns", netnsDir, netnsDir).readOnly().following(),
 		hostPath("sysctl-net", sysctlDir, hostRoot+sysctlDir).existing(corev1.HostPathDirectory),
 		hostPath("cni-conf", s.CNI.ConfDir, hostRoot+s.CNI.ConfDir),
 		hostPath("cni-bin", s.CNI.BinDir, hostRoot+s.CNI.BinDir),
 		token(),
+		secret("event-outputs", v1alpha1.EventOutputsSecret, outputsSecretDir),
 		scratch("agent-tmp"),
 	}
 	engineVolumes := []volume{
@@ -31,9 +35,18 @@ func nodePod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 		hostPath("engine-run", engineRunDir, engineRunDir),
 		scratch("engine-tmp"),
 	}
+	signatureVolumes := []volume{
+		hostPath("signatures", signaturesDir, signaturesDir).readOnly(),
+		hostPath("signatures-run", signaturesRunDir, signaturesRunDir),
+		scratch("signatures-tmp"),
+	}
 	pod := commonPod(s, agentServiceAccount, 30)
-	pod.Containers = []corev1.Container{agent(s, mounts(agentVolumes)), suricata(s, mounts(engineVolumes))}
-	pod.Volumes = sources(agentVolumes, engineVolumes)
+	pod.Containers = []corev1.Container{
+		agent(s, mounts(agentVolumes)),
+		launcher("engine", s, []string{"--dir=" + engineDir}, nil, s.Suricata.Resources, mounts(engineVolumes)),
+		signatures(s, mounts(signatureVolumes)),
+	}
+	pod.Volumes = sources(agentVolumes, engineVolumes, signatureVolumes)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotationDefaultContainer: "agent"}},
 		Spec:       pod,
@@ -49,6 +62,7 @@ func agent(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container 
 			"--node-name=$(NODE_NAME)",
 			"--state-dir=" + nodeDir,
 			"--engine-dir=" + engineDir,
+			"--signatures-dir=" + signaturesDir,
 			"--switch-dir=" + switchDir,
 			"--node-switch-dir=" + nodeSwitchDir,
 			"--datapath=" + strings.ToLower(string(s.Switch.Datapath)),
@@ -58,11 +72,15 @@ func agent(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container 
 			"--cni-socket=" + cniSocket,
 			"--cni-state-dir=" + cniStateDir,
 			"--netns-dir=" + netnsDir,
+			"--event-log-dir=" + logDir,
+			"--outputs-secret-dir=" + outputsSecretDir,
 			fmt.Sprintf("--mtu=%d", s.MTU),
 			fmt.Sprintf("--threads=%d", s.Suricata.Threads),
 			"--metrics-bind-address=" + agentMetricsAddress,
+			fmt.Sprintf("--secure-metrics-bind-address=:%d", agentSecureMetricsPort),
 			"--health-bind-address=" + agentHealthAddress,
 		},
+		Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: agentSecureMetricsPort, HostPort: agentSecureMetricsPort, Protocol: corev1.ProtocolTCP}},
 		Env: append(append(downwardEnv(), corev1.EnvVar{Name: "MEERKAT_SYSCTL_DIR", Value: hostRoot + sysctlDir}),
 			goMemoryLimit(s.Agent.Resources)...),
 		Resources:       s.Agent.Resources,
@@ -76,23 +94,38 @@ func agent(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container 
 	}
 }
 
-// suricata is the container of the inspection engine. It reads what strangers send, so it knows nothing of the cluster. The probe is
-// about the launcher: whether Suricata inspects, the agent finds out within a second, and mends it.
-func suricata(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container {
+// launcher is a container of inspection engines. They read what strangers send, so it knows nothing of the cluster. The probe is about the
+// launcher: whether Suricata inspects, the agent finds out within a second, and mends it.
+func launcher(name string, s v1alpha1.EngineSpec, where, more []string, r corev1.ResourceRequirements, mounts []corev1.VolumeMount) corev1.Container {
 	return corev1.Container{
-		Name:            "engine",
+		Name:            name,
 		Image:           s.Images.Engine,
 		ImagePullPolicy: corev1.PullIfNotPresent,
-		Args:            []string{"--dir=" + engineDir},
-		Resources:       s.Suricata.Resources,
+		Args:            slices.Concat(where, more),
+		Resources:       r,
 		VolumeMounts:    mounts,
 		SecurityContext: confined(engineCapabilities()),
 		LivenessProbe: &corev1.Probe{
-			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{programDir + "/engine", "ping", "--dir=" + engineDir}}},
+			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: append([]string{programDir + "/engine", "ping"}, where...)}},
 			PeriodSeconds: 10, FailureThreshold: 6, TimeoutSeconds: 5, SuccessThreshold: 1,
 		},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
+}
+
+// signatureUser is the first of the users that signature engines run as, one each.
+const signatureUser = 65501
+
+// signatures is the container of the signature engines. It is not that of the engine of policies, so that neither many rules nor a flood of
+// copies take its memory.
+func signatures(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container {
+	where := []string{"--dir=" + signaturesDir, fmt.Sprintf("--signatures=%d", ledger.SlotLast)}
+	more := []string{fmt.Sprintf("--user=%d", signatureUser)}
+	if limit, ok := s.Signatures.Resources.Limits[corev1.ResourceMemory]; ok && limit.Value() > 0 {
+		// Half: one that takes too much ends before the kernel ends all of them.
+		more = append(more, fmt.Sprintf("--process-memory=%d", limit.Value()/2>>20))
+	}
+	return launcher("signatures", s, where, more, s.Signatures.Resources, mounts)
 }
 
 func downwardEnv() []corev1.EnvVar {

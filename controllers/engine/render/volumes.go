@@ -77,6 +77,16 @@ func token() volume {
 	}
 }
 
+// secret is a Secret of the Pod's namespace, which need not be there, a file for each key. The kubelet follows its changes.
+func secret(name, of, at string) volume {
+	optional, mode := true, int32(0o400)
+	return volume{
+		name:   name,
+		source: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: of, DefaultMode: &mode, Optional: &optional}},
+		mount:  corev1.VolumeMount{Name: name, MountPath: at, ReadOnly: true},
+	}
+}
+
 func mounts(volumes []volume) []corev1.VolumeMount {
 	out := make([]corev1.VolumeMount, 0, len(volumes))
 	for _, v := range volumes {

@@ -8,22 +8,8 @@ import (
 	"strings"
 )
 
-// Names in the shared directory.
-const (
-	runDirectory    = "run"
-	engineDirectory = "engine"
-	socketName      = "launcher.sock"
-	lockName        = "launcher.lock"
-)
-
-// Socket is where the launcher of a directory listens.
-func Socket(dir string) string { return filepath.Join(dir, runDirectory, socketName) }
-
-// EngineDir is where Suricata may write, in a directory of a launcher.
-func EngineDir(dir string) string { return filepath.Join(dir, runDirectory, engineDirectory) }
-
-// checkArguments refuses all but the few that Suricata is run with: a configuration in dir, and EngineDir for what it writes.
-func checkArguments(dir string, args []string, check bool) error {
+// checkArguments refuses all but the few that Suricata is run with: a configuration in Dir, and EngineDir for what it writes.
+func (p Place) checkArguments(args []string, check bool) error {
 	var seen []string
 	for i := 0; i < len(args); i++ {
 		option := args[i]
@@ -42,7 +28,7 @@ func checkArguments(dir string, args []string, check bool) error {
 		if i == len(args) {
 			return fmt.Errorf("the argument %q needs a path", option)
 		}
-		if err := checkPath(dir, option, args[i]); err != nil {
+		if err := p.checkPath(option, args[i]); err != nil {
 			return err
 		}
 	}
@@ -55,10 +41,11 @@ func checkArguments(dir string, args []string, check bool) error {
 	return nil
 }
 
-func checkPath(dir, option, path string) error {
+func (p Place) checkPath(option, path string) error {
+	dir := p.Dir()
 	switch {
-	case option == "-l" && path != EngineDir(dir):
-		return fmt.Errorf("the argument -l is %q, but only %q is allowed", path, EngineDir(dir))
+	case option == "-l" && path != p.EngineDir():
+		return fmt.Errorf("the argument -l is %q, but only %q is allowed", path, p.EngineDir())
 	case option == "-c" && (filepath.Clean(path) != path || !strings.HasPrefix(path, dir+"/") || strings.ContainsRune(path, 0) ||
 		strings.HasPrefix(path, filepath.Join(dir, runDirectory)+"/")):
 		return fmt.Errorf("the argument -c is %q, but only files in %s are allowed", path, dir)

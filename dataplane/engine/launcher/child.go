@@ -3,11 +3,12 @@ package launcher
 import (
 	"io"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 // child is a Suricata that the launcher started.
@@ -29,12 +30,12 @@ const (
 )
 
 // startEngine starts the engine, which keeps only the raw sockets' capabilities.
-func (s *Server) startEngine(name string, args []string) (*child, error) {
+func (s *Server) startEngine(name string, args []string, nice int) (*child, error) {
 	c := &child{said: &output{bound: engineOutput}, done: make(chan struct{})}
 	c.cmd = s.command(args)
 	c.cmd.Stdout = io.MultiWriter(c.said, s.Log)
 	c.cmd.Stderr = c.cmd.Stdout
-	if err := s.startOnOwnThread(c.cmd, engineCapabilities(), func() {
+	if err := s.startOnOwnThread(c.cmd, engineCapabilities(), nice, func() {
 		err := c.cmd.Wait()
 		c.exit = exitOf(err)
 		c.exit.Stderr = c.said.end(lastWords)
@@ -53,7 +54,7 @@ func (s *Server) command(args []string) *exec.Cmd {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.WaitDelay = time.Second // should anybody else hold the pipe
 	// A session of its own: signals from a terminal are for the launcher, which ends the engine in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL} //nolint:forbidigo // startOnOwnThread has a thread for it
 	if s.User != 0 {
 		// The group stays root's: the agent reads and writes by it, without the right to pass over permissions.
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.User, NoSetGroups: true}
@@ -63,23 +64,25 @@ func (s *Server) command(args []string) *exec.Cmd {
 
 // startOnOwnThread starts a program with few capabilities. The kernel sends the parent-death signal when the thread that started
 // the program ends, so the thread waits for it; and it serves nobody else, since it has given up what the program must not have.
-func (s *Server) startOnOwnThread(cmd *exec.Cmd, keep []uintptr, wait func()) error {
+func (s *Server) startOnOwnThread(cmd *exec.Cmd, keep []uintptr, nice int, wait func()) error {
 	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+	ownthread.Run(func() {
 		err := DropPrivileges(keep...)
+		if err == nil {
+			err = BeNice(nice)
+		}
 		if err == nil {
 			if s.User != 0 {
 				cmd.SysProcAttr.AmbientCaps = held(keep)
 			}
-			err = s.family.start(cmd)
+			err = s.Family.start(cmd)
 		}
 		started <- err
 		if err == nil {
 			wait()
-			s.family.ended(cmd)
+			s.Family.ended(cmd)
 		}
-	}()
+	})
 	return <-started
 }
 

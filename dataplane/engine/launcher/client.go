@@ -27,12 +27,9 @@ type RefusedError struct{ Message string }
 // Error gives the launcher's words.
 func (e *RefusedError) Error() string { return "the launcher says: " + e.Message }
 
-// Client calls the launcher of a directory. What comes from there is bounded and cleaned of control characters, and else what
+// Client calls the launcher of a place. What comes from there is bounded and cleaned of control characters, and else what
 // anybody may have made up.
-type Client struct {
-	// Dir is the shared directory.
-	Dir string
-}
+type Client struct{ Place }
 
 // Status tells what runs. The reply's Instance and Netns are set.
 func (c Client) Status(ctx context.Context) (Reply, error) {
@@ -54,10 +51,10 @@ func (c Client) Version(ctx context.Context) (string, error) {
 	return Clean(string(reply.Exit.Stdout), 300), nil
 }
 
-// Check runs Suricata with -T. It is ended when limit is over; the Exit tells so.
-func (c Client) Check(ctx context.Context, args []string, limit time.Duration) (Exit, error) {
+// Check runs Suricata with -T, with a niceness of 0..19. It is ended when limit is over; the Exit tells so.
+func (c Client) Check(ctx context.Context, args []string, nice int, limit time.Duration) (Exit, error) {
 	seconds := max(1, int(limit.Seconds()))
-	reply, err := c.call(ctx, CallTimeout+time.Duration(seconds)*time.Second, Request{Op: OpCheck, Args: args, Seconds: seconds})
+	reply, err := c.call(ctx, CallTimeout+time.Duration(seconds)*time.Second, Request{Op: OpCheck, Args: args, Nice: nice, Seconds: seconds})
 	if err == nil && reply.Exit == nil {
 		err = errNothing
 	}
@@ -67,9 +64,9 @@ func (c Client) Check(ctx context.Context, args []string, limit time.Duration) (
 	return *reply.Exit, nil
 }
 
-// Start starts Suricata.
-func (c Client) Start(ctx context.Context, args []string) (Process, error) {
-	reply, err := c.call(ctx, CallTimeout, Request{Op: OpStart, Args: args})
+// Start starts Suricata, with a niceness of 0..19. What an earlier one has left in EngineDir/CacheDirectory stays, unless fresh.
+func (c Client) Start(ctx context.Context, args []string, nice int, fresh bool) (Process, error) {
+	reply, err := c.call(ctx, CallTimeout, Request{Op: OpStart, Args: args, Nice: nice, Fresh: fresh})
 	if err == nil && reply.Process == nil {
 		err = errNothing
 	}
@@ -112,7 +109,7 @@ func (c Client) call(ctx context.Context, limit time.Duration, request Request) 
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return Reply{}, fmt.Errorf("%w (%s, at %s): %w", ErrUnreachable, request.Op, Socket(c.Dir), err)
+		return Reply{}, fmt.Errorf("%w (%s, at %s): %w", ErrUnreachable, request.Op, c.Socket(), err)
 	}
 	if reply.Error != "" {
 		return Reply{}, &RefusedError{Message: Clean(reply.Error, 500)}
@@ -122,7 +119,7 @@ func (c Client) call(ctx context.Context, limit time.Duration, request Request) 
 }
 
 func (c Client) exchange(ctx context.Context, request Request, reply *Reply) error {
-	conn, err := Dial(ctx, c.Dir, filepath.Join(runDirectory, socketName))
+	conn, err := Dial(ctx, c.Root, c.below(socketName))
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,14 @@ func (o *output) all() []byte {
 	return slices.Concat(head, tail)
 }
 
+// isCut tells whether something was not kept.
+func (o *output) isCut() bool {
+	_ = o.all()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost
+}
+
 // end is the last whole lines, of at most n bytes.
 func (o *output) end(n int) []byte {
 	text := o.all()

@@ -8,6 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// BeNice adds to the niceness of the calling thread, and so of what it starts.
+func BeNice(nice int) error {
+	if nice == 0 {
+		return nil
+	}
+	inverted, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 40..1
+	if err == nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, 0, min(20-inverted+nice, MaxNice))
+	}
+	return os.NewSyscallError("setpriority", err)
+}
+
 // DropPrivileges takes from the calling thread, and so from what it starts, every capability but those named, for good, and the
 // ways to win new ones. The engine parses what strangers send.
 func DropPrivileges(keep ...uintptr) error {

@@ -37,6 +37,9 @@ const (
 	SignalKill = "KILL"
 )
 
+// MaxNice is the highest niceness.
+const MaxNice = 19
+
 // Bounds of a line, in bytes.
 const (
 	maxRequest = 64 << 10
@@ -45,10 +48,14 @@ const (
 
 // Request is what the agent asks.
 type Request struct {
-	Op      string   `json:"op"`
-	Args    []string `json:"args,omitempty"`
-	Process string   `json:"process,omitempty"`
-	Signal  string   `json:"signal,omitempty"`
+	Op   string   `json:"op"`
+	Args []string `json:"args,omitempty"`
+	// Nice is added to the niceness of OpStart and OpCheck, 0..MaxNice.
+	Nice    int    `json:"nice,omitempty"`
+	Process string `json:"process,omitempty"`
+	Signal  string `json:"signal,omitempty"`
+	// Fresh has OpStart empty all of EngineDir first, and not only what is no cache.
+	Fresh bool `json:"fresh,omitempty"`
 	// Seconds bounds OpCheck; 0 stands for the longest that is allowed.
 	Seconds int `json:"seconds,omitempty"`
 }
@@ -86,6 +93,8 @@ type Exit struct {
 	OK bool `json:"ok"`
 	// TimedOut tells that it was killed since its time was over.
 	TimedOut bool `json:"timedOut,omitempty"`
+	// Cut tells that a part of what it said is missing.
+	Cut bool `json:"cut,omitempty"`
 	// Stdout and Stderr are what it said; of much output the middle is missing. For the engine itself, Stderr is the end of both.
 	Stdout []byte `json:"stdout,omitempty"`
 	Stderr []byte `json:"stderr,omitempty"`

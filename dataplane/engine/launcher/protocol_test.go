@@ -41,14 +41,40 @@ func TestReadLine(t *testing.T) {
 	}
 }
 
+func TestPlaces(t *testing.T) {
+	for _, test := range []struct {
+		dir, socket string
+		want        Place
+	}{
+		{"/run/e", "/run/e/run/launcher.sock", Place{Root: "/run/e"}},
+		{"/run/s/1", "/run/s/run/1/launcher.sock", Place{Root: "/run/s", Name: "1"}},
+		{"/run/s/1", "/run/s/run/2/launcher.sock", Place{}},
+		{"/run/s/run", "/run/s/run/run/launcher.sock", Place{Root: "/run/s/run"}},
+		{"/run/e", "", Place{}},
+	} {
+		got, ok := PlaceOf(test.dir, test.socket)
+		if got != test.want || ok != (test.want != Place{}) {
+			t.Errorf("PlaceOf(%q, %q) = %+v, %v", test.dir, test.socket, got, ok)
+		}
+		if ok && (got.Dir() != test.dir || got.Socket() != test.socket) {
+			t.Errorf("%+v has %s and %s", got, got.Dir(), got.Socket())
+		}
+	}
+	for _, bad := range []Place{{Root: "relative"}, {Root: "/run/../etc"}, {Root: "/run", Name: ".."}, {Root: "/run", Name: "a/b"}, {Root: "/run", Name: "run"}} {
+		if bad.check() == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
 func TestArguments(t *testing.T) {
-	const dir = "/run/e"
+	place := Place{Root: "/run/e"}
 	start := []string{"-c", "/run/e/suricata.yaml", "-l", "/run/e/run/engine", "--af-packet"}
 	check := []string{"-T", "-c", "/run/e/check.yaml", "-l", "/run/e/run/engine"}
-	if err := checkArguments(dir, start, false); err != nil {
+	if err := place.checkArguments(start, false); err != nil {
 		t.Error(err)
 	}
-	if err := checkArguments(dir, check, true); err != nil {
+	if err := place.checkArguments(check, true); err != nil {
 		t.Error(err)
 	}
 	for _, bad := range [][]string{
@@ -64,11 +90,11 @@ func TestArguments(t *testing.T) {
 		{"-c", "/run/e/suricata.yaml", "-l", "/run/e", "--af-packet"},
 		{"-c", "/run/e/a\x00b", "-l", "/run/e/run/engine", "--af-packet"},
 	} {
-		if checkArguments(dir, bad, false) == nil {
+		if place.checkArguments(bad, false) == nil {
 			t.Errorf("%q is allowed", bad)
 		}
 	}
-	if checkArguments(dir, start, true) == nil || checkArguments(dir, check, false) == nil {
+	if place.checkArguments(start, true) == nil || place.checkArguments(check, false) == nil {
 		t.Error("a start passes for a check, or the other way round")
 	}
 }
@@ -104,7 +130,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"op":"signal","process":"X.1","signal":"KILL"}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var r Request
-		if readLine(bytes.NewReader(text), maxRequest, &r) != nil || checkArguments("/run/e", r.Args, false) != nil {
+		if readLine(bytes.NewReader(text), maxRequest, &r) != nil || (Place{Root: "/run/e"}).checkArguments(r.Args, false) != nil {
 			return
 		}
 		for i, a := range r.Args {
@@ -246,7 +272,7 @@ func TestClientAgainstAnybody(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			began := time.Now()
-			if r, err := (Client{Dir: dir}).Status(ctx); !errors.Is(err, ErrUnreachable) {
+			if r, err := (Client{Place{Root: dir}}).Status(ctx); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("%+v, %v", r, err)
 			}
 			if took := time.Since(began); took > 1500*time.Millisecond {
@@ -255,13 +281,13 @@ func TestClientAgainstAnybody(t *testing.T) {
 		})
 	}
 	t.Run("answers another question", func(t *testing.T) {
-		c := Client{Dir: dir}
+		c := Client{Place{Root: dir}}
 		answers <- say("{}\n")
-		if _, err := c.Start(t.Context(), nil); err == nil {
+		if _, err := c.Start(t.Context(), nil, 0, false); err == nil {
 			t.Error("Start")
 		}
 		answers <- say("{}\n")
-		if _, err := c.Check(t.Context(), nil, time.Second); err == nil {
+		if _, err := c.Check(t.Context(), nil, 0, time.Second); err == nil {
 			t.Error("Check")
 		}
 		answers <- say("{}\n")
@@ -275,7 +301,7 @@ func TestClientAgainstAnybody(t *testing.T) {
 	})
 	t.Run("refuses", func(t *testing.T) {
 		answers <- say(`{"error":"no\u0007\n` + strings.Repeat("!", 9000) + `"}` + "\n")
-		_, err := (Client{Dir: dir}).Status(t.Context())
+		_, err := (Client{Place{Root: dir}}).Status(t.Context())
 		refused, ok := errors.AsType[*RefusedError](err)
 		if !ok || len(refused.Message) > 500 || !strings.HasPrefix(refused.Message, "no !") {
 			t.Errorf("%v", err)

@@ -12,8 +12,8 @@ import (
 )
 
 // Reap takes leave of processes that ended and whose own parents did not wait for them: the first process of a container is made
-// their parent. Children of the launcher itself are left to those who wait for them.
-func (s *Server) Reap(ctx context.Context) {
+// their parent. Children of the launchers themselves are left to those who wait for them.
+func (f *Family) Reap(ctx context.Context) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
 	defer signal.Stop(ended)
@@ -23,18 +23,18 @@ func (s *Server) Reap(ctx context.Context) {
 			return
 		case <-ended:
 		}
-		s.family.reap()
+		f.reap()
 	}
 }
 
-// family knows the launcher's own children.
-type family struct {
+// Family knows the launchers' own children. Its zero value is ready.
+type Family struct {
 	mu   sync.Mutex
 	pids map[int]bool
 }
 
-// start starts a program; it is the launcher's own until ended is called.
-func (f *family) start(cmd *exec.Cmd) error {
+// start starts a program; it is a launcher's own until ended is called.
+func (f *Family) start(cmd *exec.Cmd) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := cmd.Start(); err != nil {
@@ -47,15 +47,15 @@ func (f *family) start(cmd *exec.Cmd) error {
 	return nil
 }
 
-func (f *family) ended(cmd *exec.Cmd) {
+func (f *Family) ended(cmd *exec.Cmd) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.pids, cmd.Process.Pid)
 }
 
-// reap waits for foreign processes that have ended, up to the first that is the launcher's own: when that one is waited for, and
+// reap waits for foreign processes that have ended, up to the first that is a launcher's own: when that one is waited for, and
 // another ends, it goes on.
-func (f *family) reap() {
+func (f *Family) reap() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {

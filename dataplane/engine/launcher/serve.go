@@ -64,21 +64,24 @@ func isOurs(conn *net.UnixConn) bool {
 }
 
 func (s *Server) answer(ctx context.Context, r Request) (Reply, error) {
+	if r.Nice < 0 || r.Nice > MaxNice {
+		return Reply{}, fmt.Errorf("the niceness %d is not allowed: 0 to %d are", r.Nice, MaxNice)
+	}
 	switch r.Op {
 	case OpStatus:
 		return s.status(), nil
 	case OpVersion:
-		exit, err := s.runToEnd(ctx, []string{"-V"}, versionTimeout)
+		exit, err := s.runToEnd(ctx, []string{"-V"}, 0, versionTimeout)
 		return Reply{Exit: exit}, err
 	case OpCheck:
-		if err := checkArguments(s.Dir, r.Args, true); err != nil {
+		if err := s.checkArguments(r.Args, true); err != nil {
 			return Reply{}, err
 		}
 		limit := maxCheckTime
 		if r.Seconds > 0 && r.Seconds < int(limit.Seconds()) {
 			limit = time.Duration(r.Seconds) * time.Second
 		}
-		exit, err := s.runToEnd(ctx, r.Args, limit)
+		exit, err := s.runToEnd(ctx, r.Args, r.Nice, limit)
 		return Reply{Exit: exit}, err
 	case OpStart:
 		return s.start(r)
@@ -116,13 +119,13 @@ func (s *Server) running() *child {
 }
 
 func (s *Server) start(r Request) (Reply, error) {
-	if err := checkArguments(s.Dir, r.Args, false); err != nil {
+	if err := s.checkArguments(r.Args, false); err != nil {
 		return Reply{}, err
 	}
 	if c := s.running(); c != nil {
 		return Reply{}, fmt.Errorf("an engine runs already (process %d)", c.PID)
 	}
-	if err := s.emptyEngineDir(); err != nil {
+	if err := s.emptyEngineDir(r.Fresh); err != nil {
 		return Reply{}, err
 	}
 	s.mu.Lock()
@@ -131,7 +134,7 @@ func (s *Server) start(r Request) (Reply, error) {
 		return Reply{}, errors.New("the launcher is ending")
 	}
 	s.started++
-	c, err := s.startEngine(s.instance+"."+strconv.Itoa(s.started), r.Args)
+	c, err := s.startEngine(s.instance+"."+strconv.Itoa(s.started), r.Args, r.Nice)
 	if err != nil {
 		return Reply{}, fmt.Errorf("cannot start %s: %w", s.Program, err)
 	}
@@ -139,25 +142,6 @@ func (s *Server) start(r Request) (Reply, error) {
 	s.say.Info("Suricata started", "pid", c.PID)
 	p := c.Process
 	return Reply{Process: &p}, nil
-}
-
-// emptyEngineDir removes the sockets and the logs of the engine before.
-func (s *Server) emptyEngineDir() error {
-	root, err := os.OpenRoot(EngineDir(s.Dir))
-	if err != nil {
-		return err
-	}
-	defer root.Close() //nolint:errcheck // read-only
-	dir, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer dir.Close() //nolint:errcheck // read-only
-	names, err := dir.Readdirnames(-1)
-	for _, name := range names {
-		err = errors.Join(err, root.RemoveAll(name))
-	}
-	return err
 }
 
 func (s *Server) named(name string) (*child, error) {
@@ -202,7 +186,7 @@ func (s *Server) signal(r Request) (Reply, error) {
 const checkOutput = 1 << 20
 
 // runToEnd runs Suricata without any privileges, until it ends, its time is over, or the caller hangs up.
-func (s *Server) runToEnd(ctx context.Context, args []string, limit time.Duration) (*Exit, error) {
+func (s *Server) runToEnd(ctx context.Context, args []string, nice int, limit time.Duration) (*Exit, error) {
 	select {
 	case s.checking <- struct{}{}:
 		defer func() { <-s.checking }()
@@ -213,7 +197,7 @@ func (s *Server) runToEnd(ctx context.Context, args []string, limit time.Duratio
 	cmd := s.command(args)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	ended := make(chan error, 1)
-	if err := s.startOnOwnThread(cmd, nil, func() { ended <- cmd.Wait() }); err != nil {
+	if err := s.startOnOwnThread(cmd, nil, nice, func() { ended <- cmd.Wait() }); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", s.Program, err)
 	}
 	timer := time.NewTimer(limit)
@@ -234,6 +218,7 @@ func (s *Server) runToEnd(ctx context.Context, args []string, limit time.Duratio
 		err = <-ended
 	}
 	exit := exitOf(err)
+	exit.Cut = stdout.isCut() || stderr.isCut()
 	exit.TimedOut, exit.Stdout, exit.Stderr = timedOut, bytes.TrimSpace(stdout.all()), bytes.TrimSpace(stderr.all())
 	return &exit, nil
 }

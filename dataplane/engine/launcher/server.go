@@ -18,14 +18,16 @@ import (
 
 // Server runs Suricata at the request of an agent: one engine and one check at a time.
 type Server struct {
-	// Dir is the shared directory; an absolute path, the same in both containers. Its subdirectory "run" must be writable.
-	Dir string
+	// Place is where the agent finds the launcher. Its subdirectory "run" must be writable.
+	Place
 	// Program is the Suricata to run.
 	Program string
 	// User is who Suricata runs as; 0 for the launcher's own user. Another one needs CAP_SETUID, and CAP_KILL to end it.
 	User uint32
 	// Log receives what Suricata says and what the launcher does, a line at a time.
 	Log io.Writer
+	// Family is that of all launchers of a process; nil where this is the only one.
+	Family *Family
 
 	instance string
 	netns    uint64
@@ -33,7 +35,6 @@ type Server struct {
 	checking chan struct{} // holds one token while a check or a version is under way
 	calls    chan struct{} // holds one token for each call
 	over     chan struct{} // closed when the launcher ends
-	family   family
 
 	mu       sync.Mutex
 	engine   *child
@@ -45,7 +46,7 @@ type Server struct {
 const (
 	requestTimeout = 5 * time.Second // for a caller to say what it wants, or to take the answer
 	versionTimeout = 10 * time.Second
-	maxCheckTime   = 3 * time.Minute
+	maxCheckTime   = 5 * time.Minute
 )
 
 // maxCalls is how many callers are served at a time; the agent has two or three.
@@ -56,24 +57,24 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	lock, err := lockDirectory(filepath.Join(s.Dir, runDirectory, lockName))
+	lock, err := lockDirectory(filepath.Join(s.run(), lockName))
 	if err != nil {
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // closing it gives it back
-	listener, err := listen(Socket(s.Dir))
+	listener, err := listen(s.Socket())
 	if err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
-	s.say.Info("Waiting for the agent", "socket", Socket(s.Dir), "program", s.Program, "user", s.User)
+	s.say.Info("Waiting for the agent", "socket", s.Socket(), "program", s.Program, "user", s.User)
 	var calls sync.WaitGroup
 	for {
 		conn, err := listener.AcceptUnix()
 		if err != nil {
 			if ctx.Err() == nil {
-				err = fmt.Errorf("cannot listen any more at %s: %w", Socket(s.Dir), err)
+				err = fmt.Errorf("cannot listen any more at %s: %w", s.Socket(), err)
 			} else {
 				err = nil
 			}
@@ -86,9 +87,12 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) prepare() error {
-	s.Dir = filepath.Clean(s.Dir)
-	if !filepath.IsAbs(s.Dir) || len(s.Dir) > 80 {
-		return fmt.Errorf("the directory %q must be an absolute path of at most 80 bytes", s.Dir)
+	s.Root = filepath.Clean(s.Root)
+	if err := s.check(); err != nil {
+		return err
+	}
+	if s.Family == nil {
+		s.Family = &Family{}
 	}
 	if s.Log == nil {
 		s.Log = io.Discard
@@ -104,15 +108,15 @@ func (s *Server) prepare() error {
 	}
 	s.netns = st.Ino
 	for dir, mode := range map[string]os.FileMode{
-		filepath.Join(s.Dir, runDirectory): 0o755,
+		s.run(): 0o755,
 		// By its group: see command.
-		EngineDir(s.Dir): 0o770,
+		s.EngineDir(): 0o770,
 	} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("cannot make %s (it must be writable): %w", dir, err)
 		}
 	}
-	if err := os.Chmod(EngineDir(s.Dir), 0o770); err != nil { // whatever the umask
+	if err := os.Chmod(s.EngineDir(), 0o770); err != nil { // whatever the umask
 		return fmt.Errorf("cannot let Suricata write in its directory: %w", err)
 	}
 	return nil

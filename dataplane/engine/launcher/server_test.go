@@ -27,7 +27,7 @@ func newServer(t *testing.T, script string) Client {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Dir: dir, Program: program}
+	s := &Server{Place: Place{Root: dir}, Program: program}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -42,7 +42,7 @@ func newServer(t *testing.T, script string) Client {
 			t.Error("the launcher does not end")
 		}
 	})
-	c := Client{Dir: dir}
+	c := Client{Place{Root: dir}}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := c.Status(t.Context()); err == nil {
 			return c
@@ -53,16 +53,16 @@ func newServer(t *testing.T, script string) Client {
 }
 
 func (c Client) startArgs() []string {
-	return []string{"-c", filepath.Join(c.Dir, "suricata.yaml"), "-l", EngineDir(c.Dir), "--af-packet"}
+	return []string{"-c", filepath.Join(c.Dir(), "suricata.yaml"), "-l", c.EngineDir(), "--af-packet"}
 }
 
 func TestOneEngineAtATime(t *testing.T) {
 	c := newServer(t, "echo running; exec sleep 100")
-	p, err := c.Start(t.Context(), c.startArgs())
+	p, err := c.Start(t.Context(), c.startArgs(), 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Start(t.Context(), c.startArgs()); err == nil || !strings.Contains(err.Error(), "runs already") {
+	if _, err := c.Start(t.Context(), c.startArgs(), 0, false); err == nil || !strings.Contains(err.Error(), "runs already") {
 		t.Errorf("a second engine: %v", err)
 	}
 	status, err := c.Status(t.Context())
@@ -94,7 +94,7 @@ func TestOneEngineAtATime(t *testing.T) {
 	if err := c.Signal(t.Context(), p.Name, SignalKill); err != nil {
 		t.Errorf("a process that is gone: %v", err)
 	}
-	next, err := c.Start(t.Context(), c.startArgs())
+	next, err := c.Start(t.Context(), c.startArgs(), 0, false)
 	if err != nil || next.Name == p.Name {
 		t.Errorf("%+v, %v", next, err)
 	}
@@ -103,21 +103,21 @@ func TestOneEngineAtATime(t *testing.T) {
 // What the engine before left in its directory, links that lead elsewhere too, is gone when the next one starts.
 func TestEngineDirIsEmptied(t *testing.T) {
 	c := newServer(t, "exec sleep 100")
-	kept := filepath.Join(c.Dir, "suricata.yaml")
-	for path, content := range map[string]string{kept: "kept", EngineDir(c.Dir) + "/command.sock": "old"} {
+	kept := filepath.Join(c.Dir(), "suricata.yaml")
+	for path, content := range map[string]string{kept: "kept", c.EngineDir() + "/command.sock": "old"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, target := range map[string]string{"dir": c.Dir, "file": kept} {
-		if err := os.Symlink(target, filepath.Join(EngineDir(c.Dir), name)); err != nil {
+	for name, target := range map[string]string{"dir": c.Dir(), "file": kept} {
+		if err := os.Symlink(target, filepath.Join(c.EngineDir(), name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Start(t.Context(), c.startArgs()); err != nil {
+	if _, err := c.Start(t.Context(), c.startArgs(), 0, false); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir(EngineDir(c.Dir))
+	entries, err := os.ReadDir(c.EngineDir())
 	if err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
@@ -128,15 +128,15 @@ func TestEngineDirIsEmptied(t *testing.T) {
 
 func TestCheckIsBounded(t *testing.T) {
 	c := newServer(t, `case $1 in -V) echo "This is Suricata version 8.0.8";; *) echo begins; head -c 5000000 /dev/zero | tr '\0' 'x'; echo; echo ends; exec sleep 100;; esac`)
-	args := []string{"-T", "-c", filepath.Join(c.Dir, "check.yaml"), "-l", EngineDir(c.Dir)}
-	exit, err := c.Check(t.Context(), args, time.Second)
+	args := []string{"-T", "-c", filepath.Join(c.Dir(), "check.yaml"), "-l", c.EngineDir()}
+	exit, err := c.Check(t.Context(), args, 0, time.Second)
 	if err != nil || !exit.TimedOut || exit.OK || string(exit.Stdout) != "begins\nends" {
 		t.Errorf("%v, timed out %t, %d bytes, %v", exit.How, exit.TimedOut, len(exit.Stdout), err)
 	}
 	// One that nobody waits for any more does not hold up the next.
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := c.Check(ctx, args, time.Minute); err == nil {
+	if _, err := c.Check(ctx, args, 0, time.Minute); err == nil {
 		t.Error("a check outlives its caller")
 	}
 	began := time.Now()
@@ -149,7 +149,7 @@ func TestCheckIsBounded(t *testing.T) {
 func TestSilentCallers(t *testing.T) {
 	c := newServer(t, "exec sleep 100")
 	for range maxCalls + 5 {
-		conn, err := net.Dial("unix", Socket(c.Dir))
+		conn, err := net.Dial("unix", c.Socket())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestSilentCallers(t *testing.T) {
 
 func TestSecondLauncherIsRefused(t *testing.T) {
 	c := newServer(t, "exec sleep 100")
-	err := (&Server{Dir: c.Dir, Program: "/bin/true"}).Run(t.Context())
+	err := (&Server{Place: c.Place, Program: "/bin/true"}).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "another launcher works in") {
 		t.Errorf("%v", err)
 	}
@@ -179,15 +179,15 @@ func TestReap(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
 	c := newServer(t, `sh -c 'sleep 0.2 & echo $!' ; exec sleep 100`)
-	s := &Server{}
+	family := &Family{}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	p, err := c.Start(t.Context(), c.startArgs())
+	p, err := c.Start(t.Context(), c.startArgs(), 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.family.pids = map[int]bool{p.PID: true} // that launcher's child is this process's
-	go s.Reap(ctx)
+	family.pids = map[int]bool{p.PID: true} // that launcher's child is this process's
+	go family.Reap(ctx)
 	var orphan string
 	for end := time.Now().Add(5 * time.Second); orphan == ""; time.Sleep(10 * time.Millisecond) {
 		status, err := c.Status(t.Context())

@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 // Names of the two programs, as in their pid files.
@@ -53,10 +54,9 @@ type Options struct {
 
 // Daemons are a running ovsdb-server and ovs-vswitchd.
 type Daemons struct {
-	opts     Options
-	released chan struct{} // closed by Stop: the thread that the daemons are tied to may end
-	switchd  *process
-	db       *process
+	opts    Options
+	switchd *process
+	db      *process
 }
 
 // RunDir is the directory of the sockets and pid files: what OVS_RUNDIR must be for ovs-ofctl, ovs-vsctl and ovs-appctl.
@@ -91,7 +91,7 @@ func Start(ctx context.Context, opts Options) (*Daemons, error) {
 	if err := createDatabase(ctx, opts); err != nil {
 		return nil, err
 	}
-	d := &Daemons{opts: opts, released: make(chan struct{})}
+	d := &Daemons{opts: opts}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -197,37 +197,17 @@ func (d *Daemons) spawn(program string, args ...string) (*process, error) {
 		cmd.Stderr = io.MultiWriter(stderr, d.opts.console)
 	}
 	cmd.WaitDelay = time.Second // should anybody else hold the pipe
-	if !d.opts.Outlive {
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	} else {
+	start := ownthread.Start
+	if d.opts.Outlive {
 		cmd.Stderr = nil // a pipe would end with us
+		start = (*exec.Cmd).Start
 	}
 	p := &process{program: program, cmd: cmd, stderr: stderr, ended: make(chan struct{})}
-	if err := d.startOnKeptThread(p); err != nil {
+	if err := start(cmd); err != nil {
 		return nil, fmt.Errorf("starting %s: %w: run hack/install-deps.sh", program, err)
 	}
 	go p.wait()
 	return p, nil
-}
-
-// startOnKeptThread starts the process from a thread that lives until it ends, or until Stop: the kernel sends Pdeathsig when the
-// parent's *thread* ends, and Go ends threads as it likes.
-func (d *Daemons) startOnKeptThread(p *process) error {
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		select {
-		case <-p.ended:
-		case <-d.released:
-		}
-	}()
-	return <-started
 }
 
 func (d *Daemons) waitFor(ctx context.Context, p *process, ready func() bool) error {

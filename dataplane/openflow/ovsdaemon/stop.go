@@ -26,11 +26,6 @@ var stopSignals = []struct {
 // stays. Stopping twice does nothing.
 func (d *Daemons) Stop() error {
 	err := errors.Join(d.switchd.stop(), d.db.stop())
-	select {
-	case <-d.released:
-	default:
-		close(d.released)
-	}
 	d.log("Open vSwitch in " + d.opts.Dir + " has ended")
 	return err
 }

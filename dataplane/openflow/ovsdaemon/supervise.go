@@ -36,7 +36,7 @@ func Supervise(ctx context.Context, opts Options, console io.Writer) error {
 	}
 	defer lock.Close() //nolint:errcheck // closing it gives it back
 	opts.console = &lineWriter{w: console}
-	d := &Daemons{opts: opts, released: make(chan struct{})}
+	d := &Daemons{opts: opts}
 	// What an earlier run left, which was killed, is gone with its container; where it is not, it must not stay beside ours.
 	if err := StopDir(opts.Dir); err != nil {
 		return err
@@ -44,7 +44,6 @@ func Supervise(ctx context.Context, opts Options, console io.Writer) error {
 	if err := openDatabase(ctx, opts, d.log); err != nil {
 		return err
 	}
-	defer close(d.released)
 	var daemons sync.WaitGroup
 	switchContext, stopSwitch := context.WithCancel(ctx)
 	defer stopSwitch()

@@ -18,6 +18,7 @@ type client struct {
 	timeout time.Duration // of each request, the connection included
 	port    int           // of this end; 0: any
 
+	from   int // the port of this end, once there was a connection
 	conn   net.Conn
 	reader *bufio.Reader
 }
@@ -70,6 +71,9 @@ func (c *client) open(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errUnopened, err)
 	}
 	c.conn, c.reader = conn, bufio.NewReader(conn)
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		c.from = local.Port
+	}
 	return nil
 }
 

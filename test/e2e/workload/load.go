@@ -80,13 +80,13 @@ func (l *load) hold(ctx context.Context, target, number int, address string) {
 		c := &client{address: address, timeout: patience}
 		began := time.Now()
 		if err := c.open(ctx); err != nil {
-			l.note(ctx, keptOpening, target, number, began, err)
+			l.note(ctx, c, record{kind: keptOpening, target: target, number: number, sent: began}, err)
 			continue
 		}
 		for err := error(nil); err == nil && ctx.Err() == nil; pause(ctx, keptPace) {
 			sent := time.Now()
 			_, err = c.try(ctx, l.allowed)
-			l.note(ctx, kept, target, number, sent, err)
+			l.note(ctx, c, record{kind: kept, target: target, number: number, sent: sent}, err)
 		}
 		c.close()
 	}
@@ -110,7 +110,7 @@ func (l *load) steadily(ctx context.Context, target int, kind, address, line str
 			defer c.close()
 			began := time.Now()
 			_, err := c.try(ctx, line)
-			l.note(ctx, kind, target, 0, began, err)
+			l.note(ctx, c, record{kind: kind, target: target, sent: began}, err)
 		})
 	}
 }
@@ -123,7 +123,7 @@ func (l *load) trap(ctx context.Context, target int, address string) {
 			pause(ctx, time.Duration(rand.Int64N(int64(longest))))
 			sent := time.Now()
 			_, err = c.try(ctx, l.denied)
-			l.note(ctx, trap, target, 0, sent, err)
+			l.note(ctx, c, record{kind: trap, target: target, sent: sent}, err)
 		} else {
 			pause(ctx, freshPace)
 		}
@@ -131,9 +131,10 @@ func (l *load) trap(ctx context.Context, target int, address string) {
 	}
 }
 
-func (l *load) note(ctx context.Context, kind string, target, number int, sent time.Time, err error) {
+func (l *load) note(ctx context.Context, c *client, r record, err error) {
 	if ctx.Err() == nil {
-		l.records.add(record{kind: kind, target: target, number: number, sent: sent, took: time.Since(sent), outcome: outcome(err)})
+		r.took, r.outcome, r.port = time.Since(r.sent), outcome(err), c.from
+		l.records.add(r)
 	}
 }
 

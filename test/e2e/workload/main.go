@@ -19,6 +19,9 @@ const usage = `Usage:
   workload load LISTEN ALLOWED DENIED ADDRESS...
                                               send ALLOWED and DENIED to each address, on connections that stay open and on new ones,
                                               and tell at LISTEN what came of it, until told to end
+  workload collect LISTEN                     take what is posted there, and print it, until told to end
+  workload rate ADDRESS "METHOD PATH" PER-SECOND FILE
+                                              send it so many times a second, on new connections, until the file is there
   workload sleep                              do nothing until told to end
 `
 
@@ -47,13 +50,19 @@ func run(ctx context.Context, args []string) error {
 		}
 		l.run(ctx, args[4:])
 		return nil
+	case len(args) == 2 && args[0] == "collect":
+		return collect(ctx, args[1])
+	case len(args) == 5 && args[0] == "rate":
+		return rate(ctx, args[1], args[2], args[3], args[4])
 	case len(args) == 1 && args[0] == "sleep":
 		<-ctx.Done()
 		return nil
 	}
 	fmt.Fprint(os.Stderr, usage)
-	return errors.New("wrong arguments")
+	return errWrongArguments
 }
+
+var errWrongArguments = errors.New("wrong arguments")
 
 // result is what came of a request: a status of the server's, or an error.
 type result struct {

@@ -16,6 +16,7 @@ import (
 type record struct {
 	kind           string
 	target, number int // of the address, and of the kept connection
+	port           int // the client's; 0: there was no connection
 	sent           time.Time
 	took           time.Duration
 	outcome        string
@@ -55,14 +56,14 @@ func (r *records) since(t time.Time) int {
 }
 
 // write prints every record as a line: kind, target, number of the connection, when it was sent and how long that took, in
-// microseconds, and its outcome.
+// microseconds, its outcome, and the client's port.
 func (r *records) write(w io.Writer) error {
 	r.mu.Lock()
 	all := r.all
 	r.mu.Unlock()
 	out := bufio.NewWriter(w)
 	for _, one := range all {
-		fmt.Fprintln(out, one.kind, one.target, one.number, one.sent.UnixMicro(), one.took.Microseconds(), one.outcome)
+		fmt.Fprintln(out, one.kind, one.target, one.number, one.sent.UnixMicro(), one.took.Microseconds(), one.outcome, one.port)
 	}
 	return out.Flush()
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/meerkat-dev/meerkat/dataplane/ownthread"
 )
 
 // Command is any program, to be run in a network namespace of the lab, as if in a container that shares the machine's files.
@@ -33,7 +34,7 @@ func (n *Network) Command(ctx context.Context, namespace, name string, args ...s
 // NewCommand prepares a program to be run in the network namespace at path.
 func NewCommand(ctx context.Context, path string, args ...string) *Command {
 	c := &Command{Cmd: exec.CommandContext(ctx, args[0], args[1:]...), netns: path}
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} //nolint:forbidigo // Start has a thread for it
 	c.Cancel = c.signalGroup
 	c.WaitDelay = time.Second // for a grandchild that keeps the output open
 	return c
@@ -53,7 +54,7 @@ func (c *Command) Run() error {
 func (c *Command) Start() error {
 	c.done = make(chan struct{})
 	started := make(chan error, 1)
-	onSideThread(func() {
+	ownthread.Run(func() {
 		defer close(c.done)
 		err := c.startHere()
 		started <- err
@@ -85,25 +86,6 @@ func (c *Command) Kill() {
 		_ = c.signalGroup()
 		<-c.done
 	}
-}
-
-// onSideThread runs f on a thread that ends with it, and is never the process's first, which could not end.
-func onSideThread(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return // without unlocking
-		}
-		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		go func() { // cannot get the first thread, which is ours until this has ended
-			defer close(ended)
-			runtime.LockOSThread()
-			f()
-		}()
-		<-ended
-	}()
 }
 
 // startHere puts the calling thread where the program is to run, for good, and starts the program from it.

@@ -16,11 +16,13 @@ type Network struct {
 	name, directory string
 	wire            string // the underlay's path
 
-	mutex    sync.Mutex
-	nodes    map[string]*node
-	pods     map[podKey]*Pod
-	order    []string // the nodes' names, as they were added
-	services []ServiceMap
+	mutex     sync.Mutex
+	nodes     map[string]*node
+	pods      map[podKey]*Pod
+	order     []string // the nodes' names, as they were added
+	services  []ServiceMap
+	vlans     map[int]bool
+	announced map[netip.Addr]string // Services' addresses outside of the cluster, by the node that they lead to
 }
 
 type podKey struct{ namespace, name string }

@@ -22,6 +22,8 @@ type PodSpec struct {
 	// IPs are its addresses. Without any, it gets the next free one of each of its node's subnets. One that is in no subnet of
 	// its node is reached by a route of its own.
 	IPs []netip.Addr
+	// VLAN puts it on that VLAN of the underlay, in the nodes' own subnet there; 0: on its node's Pod bridge.
+	VLAN int
 	// MTU of its interface; 0 is 1500.
 	MTU int
 	// MinRTO is the shortest time after which its TCP sends a segment again; 0 is the kernel's, 200 ms. Kernels before 6.11 ignore it.
@@ -36,6 +38,8 @@ type Pod struct {
 	Netns, Interface string
 	// HostInterface is the other end of its pair, in the node's namespace.
 	HostInterface string
+
+	vlan int
 }
 
 // AddPod makes a Pod. It is reached when AddPod returns.
@@ -72,6 +76,14 @@ func (n *Network) addPod(spec PodSpec) (err error) {
 		Namespace: spec.Namespace, Name: spec.Name, Node: spec.Node, Interface: interfaceInPod,
 		HostInterface: "veth" + shortHash(spec.UID+"/"+spec.Namespace+"/"+spec.Name),
 		Netns:         n.PodNetns(spec.Namespace, spec.Name),
+		vlan:          spec.VLAN,
+	}
+	bridge := podBridge
+	if spec.VLAN != 0 {
+		bridge = vlanBridge(spec.VLAN)
+		if err := n.ensureVLAN(spec.VLAN); err != nil {
+			return err
+		}
 	}
 	if pod.IPs, err = n.podAddresses(spec, node); err != nil {
 		return err
@@ -93,7 +105,7 @@ func (n *Network) addPod(spec PodSpec) (err error) {
 		}
 	}
 	err = node.space.Do(func() error {
-		return makePort(pod.HostInterface, podBridge, pod.Interface, macOf(pod.IPs), space, spec.MTU)
+		return makePort(pod.HostInterface, bridge, pod.Interface, macOf(pod.IPs), space, spec.MTU)
 	})
 	if err != nil {
 		return err
@@ -150,6 +162,10 @@ func (p *Pod) setUp(node *node) error {
 	}
 	for _, a := range p.IPs {
 		subnet := node.subnet(a)
+		gateway := gatewayOf(subnet)
+		if p.vlan != 0 {
+			subnet, gateway = vlanSubnet(p.vlan, a)
+		}
 		bits := subnet.Bits()
 		if !subnet.Contains(a) {
 			bits = a.BitLen()
@@ -157,7 +173,7 @@ func (p *Pod) setUp(node *node) error {
 		if err := addAddress(p.Interface, netip.PrefixFrom(a, bits)); err != nil {
 			return err
 		}
-		if err := addRoute(p.Interface, everything(a), gatewayOf(subnet)); err != nil {
+		if err := addRoute(p.Interface, everything(a), gateway); err != nil {
 			return err
 		}
 	}
@@ -168,7 +184,7 @@ func (p *Pod) setUp(node *node) error {
 func (p *Pod) strays(home *node) []netip.Addr {
 	var strays []netip.Addr
 	for _, a := range p.IPs {
-		if !home.subnet(a).Contains(a) {
+		if p.vlan == 0 && !home.subnet(a).Contains(a) {
 			strays = append(strays, a)
 		}
 	}

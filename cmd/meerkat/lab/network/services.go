@@ -24,8 +24,8 @@ type ServiceMap struct {
 	Addresses, ExternalAddresses []netip.Addr
 	// NodePort is 0 for a Service that has none.
 	NodePort uint16
-	// Affinity sends all connections of one client address to one endpoint.
-	Affinity bool
+	// Affinity, when set, sends all connections of one client address to one endpoint, until there was none for that long.
+	Affinity time.Duration
 	// InternalLocal and ExternalLocal are the traffic policies Local: only endpoints of the node itself are used.
 	InternalLocal, ExternalLocal bool
 	// Endpoints are those that are to be used; without any, connections are refused.
@@ -165,7 +165,8 @@ func addService(tx *knftables.Transaction, s ServiceMap, id string, f family, no
 	}
 }
 
-// addBalancer adds a chain that picks one of the endpoints.
+// addBalancer adds a chain that picks one of the endpoints. With affinity, each endpoint has a set of the clients that it keeps. Sets
+// begin empty whenever the table is written anew, that is when Services change.
 func addBalancer(tx *knftables.Transaction, s ServiceMap, chain string, endpoints []Endpoint, f family) {
 	if len(endpoints) == 0 {
 		return
@@ -175,13 +176,16 @@ func addBalancer(tx *knftables.Transaction, s ServiceMap, chain string, endpoint
 	for i, e := range endpoints {
 		to := fmt.Sprintf("%s-to-%d", chain, i)
 		addChain(tx, to, "", "", "")
+		if s.Affinity > 0 {
+			tx.Add(&knftables.Set{
+				Name: to, Type: f.addressType, Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Timeout: &s.Affinity,
+			})
+			addRule(tx, to, "update @"+to, "{", f.keyword, "saddr }")
+			addRule(tx, chain, f.keyword, "saddr @"+to, "goto", to)
+		}
 		addRule(tx, to, f.keyword, "saddr", e.Addr(), "meta mark set meta mark or", masqueradeMark)
 		addRule(tx, to, "meta l4proto", strings.ToLower(s.Protocol), "dnat", f.keyword, "to", e.AddrPort)
 		picks = append(picks, fmt.Sprintf("%d : goto %s", i, to))
-	}
-	by := "numgen random"
-	if s.Affinity {
-		by = "jhash " + f.keyword + " saddr"
 	}
 	comment := s.Name
 	if len(comment) > knftables.CommentLengthMax {
@@ -189,7 +193,7 @@ func addBalancer(tx *knftables.Transaction, s ServiceMap, chain string, endpoint
 	}
 	tx.Add(&knftables.Rule{
 		Chain: chain, Comment: &comment,
-		Rule: knftables.Concat(by, "mod", len(endpoints), "vmap {", strings.Join(picks, ", "), "}"),
+		Rule: knftables.Concat("numgen random mod", len(endpoints), "vmap {", strings.Join(picks, ", "), "}"),
 	})
 }
 

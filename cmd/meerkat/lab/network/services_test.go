@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/network"
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
@@ -127,7 +128,7 @@ func TestAffinity(t *testing.T) {
 		l.answer(l.pod(name, "one"), 8080, name)
 	}
 	vip := addrs("10.96.0.10")
-	l.set(network.ServiceMap{Name: "shop/web", Protocol: "TCP", Port: 80, Addresses: vip, Affinity: true, Endpoints: l.endpoints(8080, names...)})
+	l.set(network.ServiceMap{Name: "shop/web", Protocol: "TCP", Port: 80, Addresses: vip, Affinity: time.Hour, Endpoints: l.endpoints(8080, names...)})
 	served := map[string]bool{}
 	for i := range 8 {
 		got := l.answers(l.pod(fmt.Sprint("client", i), "one"), "tcp", vip[0], 80)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
 
 // attempt is one request of a trial, once the client is done with it.
@@ -18,6 +19,8 @@ type attempt struct {
 	result traffic.Result
 	// reached looks for the request at the servers.
 	reached func([]traffic.Record) arrival
+	// request is what was asked in the words of allow-lists; nil for what they have none for.
+	request *l7.Request
 }
 
 // expectsDenial tells whether the client's waiting may end with a verdict event.
@@ -44,6 +47,7 @@ func (a *attempt) judge(ctx context.Context, request string) *judged {
 	case Any:
 		row.Problem = a.judgeAny(row)
 	}
+	a.tell(&row.Row)
 	return row
 }
 

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	placeRemedy  = "write a Pod as NAMESPACE/NAME, or a node as node/NAME"
+	placeRemedy  = "write a Pod as NAMESPACE/NAME, a node as node/NAME, or outside for what is outside of the cluster"
 	targetRemedy = "write service/NAMESPACE/NAME:PORT, pod/NAMESPACE/NAME:PORT or ip/ADDRESS:PORT, where PORT is a number or (not for ip) a name"
 )
 
@@ -21,6 +22,8 @@ func (d *decoder) place(n *yaml.Node, path string) Place {
 	parts := strings.Split(s, "/")
 	switch {
 	case slices.Contains(parts, ""):
+	case s == "outside":
+		return Place{Outside: true}
 	case len(parts) == 2 && parts[0] == "node":
 		return Place{Node: parts[1]}
 	case len(parts) == 2:
@@ -40,6 +43,15 @@ func (d *decoder) target(n *yaml.Node, path string) Target {
 		d.fault(n, path, "%q is no target: %s", s, targetRemedy)
 	}
 	return t
+}
+
+// ParseTarget reads what a client connects to, as scenarios write it.
+func ParseTarget(s string) (Target, error) {
+	t, ok := parseTarget(s)
+	if !ok {
+		return Target{}, fmt.Errorf("%q is no target: %s", s, targetRemedy)
+	}
+	return t, nil
 }
 
 func parseTarget(s string) (Target, bool) {

@@ -27,6 +27,7 @@ func (d *decoder) step(n *yaml.Node, path, dir string) Step {
 		"name":      func(n *yaml.Node, path string) { s.Name = d.text(n, path) },
 		"repeat":    func(n *yaml.Node, path string) { s.Repeat = d.integer(n, path, 1, 1000) },
 		"within":    func(n *yaml.Node, path string) { s.Within = d.duration(n, path) },
+		"alerts":    func(n *yaml.Node, path string) { s.Alerts = d.alerts(n, path) },
 		"cell":      func(n *yaml.Node, path string) { s.Cell = d.cell(n, path) },
 		"endpoints": func(n *yaml.Node, path string) { s.Endpoints = d.integer(n, path, 1, 100) },
 	}
@@ -164,6 +165,9 @@ func (d *decoder) engine(n *yaml.Node, path string) *Engine {
 	d.object(n, path, fields{
 		"signal": func(n *yaml.Node, path string) { e.Signal = d.oneOf(n, path, "KILL", "STOP", "CONT") },
 		"after":  func(n *yaml.Node, path string) { e.After = d.duration(n, path) },
+		"of": func(n *yaml.Node, path string) {
+			e.Signatures = d.oneOf(n, path, "policies", "signatures") == "signatures"
+		},
 	}, "signal")
 	return e
 }
@@ -173,7 +177,7 @@ func (d *decoder) exec(n *yaml.Node, path string) *Exec {
 	d.object(n, path, fields{
 		"pod": func(n *yaml.Node, path string) {
 			p := d.place(n, path)
-			if p.Node != "" {
+			if p.Node != "" || p.Outside {
 				d.fault(n, path, "must be a Pod, NAMESPACE/NAME")
 			}
 			e.Pod = p.Pod

@@ -84,6 +84,32 @@ func (m *Matrix) String() string {
 	return b.String()
 }
 
+// Markdown is the matrix as a table in Markdown, whose first column is headed by corner. A cell says "yes" when all of its requests did as
+// expected, which is the same in every run however often a step was repeated, and else how many did.
+func (m *Matrix) Markdown(corner string) string {
+	lines := [][]string{append([]string{corner}, m.columns...), make([]string, len(m.columns)+1)}
+	for i := range lines[1] {
+		lines[1][i] = "---"
+	}
+	for _, row := range m.rows {
+		line := []string{row}
+		for _, column := range m.columns {
+			cell := m.cells[Cell{row, column}]
+			text := cell.String()
+			if cell.all > 0 && cell.passed == cell.all {
+				text = "yes"
+			}
+			line = append(line, text)
+		}
+		lines = append(lines, line)
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString("| " + strings.Join(line, " | ") + " |\n")
+	}
+	return b.String()
+}
+
 func (t tally) String() string {
 	switch {
 	case t.all == 0:

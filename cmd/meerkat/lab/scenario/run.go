@@ -18,12 +18,14 @@ type Options struct {
 	// Patience multiplies how long answers and verdict events are awaited and steps are tried again, for slow machines; 0 stands
 	// for 1. What is judged stays the same.
 	Patience float64
+	// Tried, when set, is told of each request after it was judged, and before anything else is done: the world is still as it was.
+	Tried func(Tried)
 }
 
 // Run does the steps one after another, and judges them. It always gives a report; when ctx ends early, the steps that were not
 // done stand in it as failed.
 func Run(ctx context.Context, s *Scenario, w World, o Options) *Report {
-	r := &runner{scenario: s, world: w, timeouts: s.Timeouts.withDefaults(), patience: cmp.Or(o.Patience, 1), progress: o.Progress}
+	r := &runner{scenario: s, world: w, timeouts: s.Timeouts.withDefaults(), patience: cmp.Or(o.Patience, 1), progress: o.Progress, tried: o.Tried}
 	r.timeouts.Answer, r.timeouts.Verdict = r.patient(r.timeouts.Answer), r.patient(r.timeouts.Verdict)
 	start := time.Now()
 	for i := range s.Steps {
@@ -46,6 +48,7 @@ type runner struct {
 	timeouts Timeouts
 	patience float64
 	progress io.Writer
+	tried    func(Tried)
 	done     [][]*judged
 }
 
@@ -83,7 +86,11 @@ func (r *runner) repeat(ctx context.Context, s *Step) []*judged {
 	deadline := time.Now().Add(r.patient(s.Within))
 	servers := map[string]bool{}
 	for n := 1; ; n++ {
+		began := time.Now()
 		rows := r.once(ctx, s)
+		if s.Alerts != nil {
+			rows = append(rows, r.raised(ctx, s, rows, began)...)
+		}
 		wrong := false
 		for _, row := range rows {
 			row.Times = n

@@ -34,7 +34,12 @@ func (r *runner) engine(ctx context.Context, e *Engine) []*judged {
 	case <-time.After(e.After):
 	case <-ctx.Done():
 	}
-	if err := r.world.Signal(ctx, e.Signal); err != nil {
+	signal := r.world.Signal
+	if e.Signatures {
+		row.Request += " of signatures"
+		signal = r.world.SignalSignatures
+	}
+	if err := signal(ctx, e.Signal); err != nil {
 		row.Got, row.Problem = "error", err.Error()
 	}
 	row.Elapsed = time.Since(start)

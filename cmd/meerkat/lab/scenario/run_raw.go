@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/lab/traffic"
+	"github.com/meerkat-dev/meerkat/dataplane/l7"
 )
 
 // solitary is a step that is one attempt on a connection of its own.
@@ -18,6 +20,7 @@ type solitary struct {
 	answer time.Duration
 	send   func(context.Context, *traffic.Conn) traffic.Result
 	asked  asked
+	said   *l7.Request // in the words of allow-lists
 	// reached makes attempt.reached; since is when the connection began.
 	reached func(since time.Time) func([]traffic.Record) arrival
 }
@@ -34,7 +37,7 @@ func (r *runner) solitary(ctx context.Context, s solitary) []*judged {
 		result = s.send(bounded, conn)
 		cancel()
 	}
-	a := &attempt{trial: t, Expectation: s.Expectation, result: result, asked: s.asked, reached: s.reached(t.start)}
+	a := &attempt{trial: t, Expectation: s.Expectation, result: result, asked: s.asked, reached: s.reached(t.start), request: s.said}
 	return []*judged{a.judge(ctx, s.request)}
 }
 
@@ -74,6 +77,7 @@ func (r *runner) tls(ctx context.Context, t *TLS) []*judged {
 			return conn.TLS(ctx, t.ServerName, traffic.HTTPRequest{})
 		},
 		asked: asked{serverName: t.ServerName},
+		said:  &l7.Request{Protocol: l7.ProtocolTLS, ServerName: t.ServerName},
 		reached: func(since time.Time) func([]traffic.Record) arrival {
 			return helloReached(t.ServerName, since)
 		},
@@ -111,6 +115,7 @@ func (r *runner) dns(ctx context.Context, d *DNS) []*judged {
 		}
 		a := &attempt{
 			trial: t, Expectation: q.Expectation, result: result, asked: asked{queryName: q.Name},
+			request: &l7.Request{Protocol: l7.ProtocolDNS, Name: strings.ToLower(strings.TrimSuffix(q.Name, "."))},
 			reached: queryReached(q.Name, result.Start),
 		}
 		rows = append(rows, a.judge(ctx, q.describe()))

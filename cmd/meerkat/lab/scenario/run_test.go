@@ -16,7 +16,7 @@ import (
 func parse(t *testing.T, steps string) *scenario.Scenario {
 	t.Helper()
 	s, err := scenario.Parse([]byte("apiVersion: lab.meerkat.dev/v1alpha1\nkind: Scenario\nmetadata: {name: test}\n"+
-		"timeouts: {answer: 250ms, verdict: 100ms, settle: 60ms}\nsteps:\n"+steps+"\n"), "test.yaml")
+		"timeouts: {answer: 400ms, verdict: 100ms, settle: 300ms}\nsteps:\n"+steps+"\n"), "test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestRunOtherwise(t *testing.T) {
 		{"deny, but only audited", wrongs{passAll: true, auditAll: true}, denyProbe, []string{"shop/storefront only audits"}},
 		{"deny, but leaked", wrongs{leak: true}, denyProbe, []string{"the server answered it"}},
 		{"deny, but arrived while the client saw a reset", wrongs{late: time.Millisecond, reset: true}, denyProbe, []string{"the server answered it"}},
-		{"deny, but arrived after the client gave up", wrongs{late: 130 * time.Millisecond}, denyProbe, []string{"shop/web received the request"}},
+		{"deny, but arrived after the client gave up", wrongs{late: 250 * time.Millisecond}, denyProbe, []string{"shop/web received the request"}},
 		{"deny, but no event", wrongs{silent: true}, denyProbe, []string{"no deny event names a policy"}},
 		{"deny, but reset without event", wrongs{silent: true, reset: true}, denyProbe, []string{"no deny event names a policy"}},
 		{"deny, but by another", wrongs{otherName: true}, denyProbe, []string{"denied by shop/other, not by shop/storefront"}},
@@ -132,24 +132,24 @@ func TestRunOtherwise(t *testing.T) {
 		{"audit, but denied", wrongs{dropAll: true}, auditProbe, []string{"no answer reached the client"}},
 		{"lost, but answered", wrongs{passAll: true}, lostProbe, []string{"the server answered it"}},
 		{"lost, without event", wrongs{silent: true}, lostProbe, nil},
-		{"lost, but arrived", wrongs{late: 130 * time.Millisecond}, lostProbe, []string{"received the request"}},
+		{"lost, but arrived", wrongs{late: 250 * time.Millisecond}, lostProbe, []string{"received the request"}},
 		{"second request passes", wrongs{passAll: true}, keepAlive, []string{"the server answered it"}},
 		{"first request dropped", wrongs{dropAll: true}, keepAlive, []string{"no answer reached the client"}},
 		{"pipelined passes", wrongs{passAll: true}, pipelined, []string{"the server answered it"}},
 		{"raw dropped", wrongs{dropAll: true}, allowRaw, []string{"no answer reached the client"}},
 		{"split request passes", wrongs{passAll: true}, splitRaw, []string{"the server answered it"}},
-		{"split request arrives", wrongs{late: 130 * time.Millisecond}, splitRaw, []string{"received GET /admin"}},
+		{"split request arrives", wrongs{late: 250 * time.Millisecond}, splitRaw, []string{"received GET /admin"}},
 		{"second raw request passes", wrongs{passAll: true}, secondRaw, []string{"the server answered it"}},
 		{"other bytes arrive", wrongs{leak: true}, otherRaw, []string{`received 6 bytes: "denied"`}},
 		{"stream passes", wrongs{passAll: true}, oneByOne, []string{"the server answered it"}},
 		{"concurrent stream passes", wrongs{passAll: true}, concurrent, []string{"the server answered it"}},
-		{"concurrent stream arrives", wrongs{late: 130 * time.Millisecond}, concurrent, []string{"received the request on stream 3"}},
+		{"concurrent stream arrives", wrongs{late: 250 * time.Millisecond}, concurrent, []string{"received the request on stream 3"}},
 		{"pipelined stream passes", wrongs{leak: true}, allAtOnce, []string{"the server answered it"}},
 		{"upgraded stream passes", wrongs{passAll: true}, upgrade, []string{"the server answered it"}},
 		{"TLS dropped", wrongs{dropAll: true}, allowTLS, []string{"no answer reached the client"}},
 		{"TLS passes", wrongs{passAll: true}, denyTLS, []string{"the server answered it"}},
 		{"TLS without event", wrongs{silent: true}, denyTLS, []string{"no deny event names a policy"}},
-		{"ClientHello arrives", wrongs{late: 130 * time.Millisecond}, denyTLS, []string{"received the ClientHello"}},
+		{"ClientHello arrives", wrongs{late: 250 * time.Millisecond}, denyTLS, []string{"received the ClientHello"}},
 		{"query passes", wrongs{passAll: true}, dnsThree, []string{"the server answered it"}},
 		{"queries dropped", wrongs{dropAll: true}, dnsThree, []string{"denied it", "denied it"}},
 		{"query leaks", wrongs{leak: true}, dnsThree, []string{"the server answered it"}},
@@ -161,7 +161,7 @@ func TestRunOtherwise(t *testing.T) {
 		{"no Pod", wrongs{dropAll: true}, stays, []string{"no answer reached the client"}},
 		{"the same request, allowed and then denied", wrongs{denyRepeat: true}, allowedOnce, nil},
 		{"the same request, allowed twice", wrongs{}, allowedOnce, []string{"the server answered it"}},
-		{"the same request, passed in the end", wrongs{denyRepeat: true, late: 130 * time.Millisecond}, allowedOnce, []string{"received the request"}},
+		{"the same request, passed in the end", wrongs{denyRepeat: true, late: 250 * time.Millisecond}, allowedOnce, []string{"received the request"}},
 		{"apply fails", wrongs{failing: true}, apply, []string{"it cannot be done today"}},
 		{"signal fails", wrongs{failing: true}, engine, []string{"it cannot be done today"}},
 		{"acting fails", wrongs{failing: true}, acting, []string{"it cannot be done today", "it cannot be done today"}},
@@ -194,7 +194,7 @@ func TestRunOtherwise(t *testing.T) {
 
 // TestRecheck: what comes to light after a step's end still counts.
 func TestRecheck(t *testing.T) {
-	w := newWorld(t, wrongs{late: 400 * time.Millisecond})
+	w := newWorld(t, wrongs{late: 900 * time.Millisecond})
 	report := run(t, w, denyProbe+"\n- exec: {pod: shop/client, command: [x]}\n"+strings.Repeat(
 		"- probe: {"+ends+", http: {path: /admin}, expect: lost}\n", 3))
 	if got := problems(report); len(got) == 0 || !strings.Contains(got[0], "held back at first, but later shop/web received the request") {

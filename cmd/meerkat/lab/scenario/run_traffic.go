@@ -183,6 +183,12 @@ func (b *batch) judge(ctx context.Context, i int, result traffic.Result) {
 	default:
 		a.reached = headReached(result.Sent, b.start, b.copies(i, result.Sent))
 	}
+	switch {
+	case result.Stream != 0:
+		a.request = httpRequest(r.HTTP, "2")
+	case r.Raw == nil:
+		a.request = httpRequest(r.HTTP, "1")
+	}
 	if r.Raw != nil {
 		a.asked = asked{}
 		if parsed := traffic.ParseRequests(r.Raw); len(parsed) > 0 {

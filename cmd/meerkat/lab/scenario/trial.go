@@ -105,10 +105,11 @@ func (t *trial) verdicts(since time.Time, kind string) []Verdict {
 
 // owns tells whether a verdict is about this connection.
 func (t *trial) owns(v Verdict) bool {
-	if port := t.local.Port(); port != 0 && v.Client.Port() != 0 {
-		return v.Client.Port() == port
+	if t.local.Port() != 0 && v.Client.Port() != 0 {
+		// A client that nobody names may have got a node's address on its way, and another port.
+		return v.Client.Port() == t.local.Port() || v.ClientPod == ""
 	}
-	if v.ClientPod != "" && t.ends.From.Node == "" && v.ClientPod != t.ends.From.Pod.String() {
+	if v.ClientPod != "" && t.ends.From.Pod.Name != "" && v.ClientPod != t.ends.From.Pod.String() {
 		return false
 	}
 	if v.Service.IsValid() {

@@ -52,6 +52,8 @@ type Step struct {
 	// Endpoints, when set, is how many different servers must answer over all repeats. With 1 all of them must go to one; with
 	// more the step is repeated until that many have answered.
 	Endpoints int
+	// Alerts, when not nil, are all that the step's connections must raise.
+	Alerts []ExpectedAlert `json:",omitempty"`
 	// Cell is where the step stands in the report's matrix; its zero value: nowhere.
 	Cell Cell
 
@@ -105,14 +107,18 @@ type Expectation struct {
 	byFor Expect
 }
 
-// Place is where a client is: a Pod, or a node itself.
+// Place is where a client is: a Pod, a node itself, or outside of the cluster. One of them is set.
 type Place struct {
-	Pod  types.NamespacedName
-	Node string // when set, Pod is empty
+	Pod     types.NamespacedName
+	Node    string
+	Outside bool `json:",omitempty"`
 }
 
 func (p Place) String() string {
-	if p.Node != "" {
+	switch {
+	case p.Outside:
+		return "outside"
+	case p.Node != "":
 		return "node/" + p.Node
 	}
 	return p.Pod.String()
@@ -242,6 +248,8 @@ type Delete struct {
 // Engine sends a signal to the engines.
 type Engine struct {
 	Signal string // KILL, STOP, CONT
+	// Signatures sends it to the engines of inspections, instead of those of policies.
+	Signatures bool `json:",omitempty"`
 	// After is how long to wait before that, for packets that are still on their way.
 	After time.Duration
 }

@@ -33,6 +33,10 @@ type World interface {
 	Delete(ctx context.Context, file string) error
 	// Signal sends KILL, STOP or CONT to the engines.
 	Signal(ctx context.Context, signal string) error
+	// SignalSignatures does the same to the engines of inspections.
+	SignalSignatures(ctx context.Context, signal string) error
+	// Alerts gives the alert events whose Time is at or after since, in order.
+	Alerts(since time.Time) []Alert
 	// Exec runs a program in a Pod's network namespace, with a hosts file for its Services. The error is for a program that
 	// could not be started; one that ended badly tells by its exit code.
 	Exec(ctx context.Context, pod types.NamespacedName, command []string) (ExecResult, error)

@@ -29,6 +29,7 @@ type world struct {
 	t      *testing.T
 	rec    *traffic.Recorder
 	log    scenario.VerdictLog
+	alerts scenario.AlertLog
 	server string // address of the recording server
 	filter string
 	// wrong is what the filter does wrong.
@@ -340,6 +341,12 @@ func (w *world) Apply(_ context.Context, file string) error { return w.did("appl
 func (w *world) Delete(_ context.Context, file string) error { return w.did("delete " + file) }
 
 func (w *world) Signal(_ context.Context, signal string) error { return w.did("signal " + signal) }
+
+func (w *world) SignalSignatures(_ context.Context, signal string) error {
+	return w.did("signal signatures " + signal)
+}
+
+func (w *world) Alerts(since time.Time) []scenario.Alert { return w.alerts.Since(since) }
 
 func (w *world) Exec(_ context.Context, pod types.NamespacedName, command []string) (scenario.ExecResult, error) {
 	err := w.did("exec " + pod.String() + " " + strings.Join(command, " "))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -38,12 +39,34 @@ func pair(t *testing.T) string {
 				return err
 			}
 		}
-		return nil
+		return working("a", "b")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// working waits until the kernel has noticed that the interfaces have a carrier. It does so a moment after they are up, later on a busy machine, and till
+// then it drops what is sent without an error.
+func working(names ...string) error {
+	deadline := time.Now().Add(30 * time.Second)
+	for _, name := range names {
+		for {
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			if link.Attrs().OperState == netlink.OperUp {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("interface %s is %s 30 s after it was set up", name, link.Attrs().OperState)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // A socket with a priority gets that one's frames alone, with their tag's id; 0 is also that of frames without a tag.

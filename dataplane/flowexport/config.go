@@ -146,8 +146,8 @@ type Pod struct {
 type Names interface {
 	// Pod names the Pod at an address.
 	Pod(netip.Addr) Pod
-	// Edge gives the addresses of the Pod whose edge has a number (ledger.Numbers.Edges).
-	Edge(number uint16) []netip.Addr
+	// Edges gives the addresses of the node's Pods behind edges, by the edge's number (ledger.Numbers.Edges). The map is not changed by either.
+	Edges() map[uint16][]netip.Addr
 	// Service names ("namespace/name") the Service at an address and port to which clients send.
 	Service(at netip.AddrPort, protocol uint8) string
 	// Policies names the policies by which a connection was judged: by the rule set with the InspectionID, when that is not 0, or else

@@ -16,6 +16,8 @@ type Source interface {
 type Query struct {
 	// Protocols are IANA's numbers; nil stands for all.
 	Protocols []uint8
+	// Zones are the conntrack zones; nil stands for those of all edges that there can be.
+	Zones []uint16
 }
 
 // Entry is a connection at one edge, as conntrack holds it.

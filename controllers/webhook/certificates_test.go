@@ -139,7 +139,7 @@ func eventually(t *testing.T, what string, inTheWay func() string) {
 			t.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
 			return
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > 30*time.Second {
 			t.Fatalf("not so after ten seconds: %s: %s", what, why)
 		}
 		time.Sleep(10 * time.Millisecond)

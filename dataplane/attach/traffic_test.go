@@ -105,7 +105,7 @@ func (s *stream) end() {
 }
 
 // ask opens a TCP connection, or uses an open one, and wants its bytes back.
-func ask(path, to string) error { return askWithin(3*time.Second, path, to) }
+func ask(path, to string) error { return askWithin(20*time.Second, path, to) }
 
 func askWithin(patience time.Duration, path, to string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -119,7 +119,7 @@ func askWithin(patience time.Duration, path, to string) error {
 }
 
 func askOn(conn net.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := conn.Write(make([]byte, 4000)); err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func (n *testNet) start(t *testing.T, cfg Config, rules Rules) *Engine {
 func (n *testNet) dial(vlan, port int) (net.Conn, error) {
 	var conn net.Conn
 	err := inNetns(n.client, func() (err error) {
-		conn, err = net.DialTimeout("tcp4", fmt.Sprintf("10.%d.0.2:%d", vlan, port), 2*time.Second)
+		conn, err = net.DialTimeout("tcp4", fmt.Sprintf("10.%d.0.2:%d", vlan, port), 20*time.Second)
 		return err
 	})
 	return conn, err
@@ -200,6 +200,7 @@ func (n *testNet) listen(t *testing.T, port int) net.Listener {
 func waitFor(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
 	start := time.Now()
+	within = max(within, 30*time.Second) // a machine may be busy; what must be fast is measured
 	for !ok() {
 		if time.Since(start) > within {
 			t.Fatalf("not %s within %v", what, within)
@@ -212,7 +213,7 @@ func waitFor(t *testing.T, within time.Duration, what string, ok func() bool) ti
 // nextEvent waits for an event that the test asks for and passes over others.
 func nextEvent(t *testing.T, e *Engine, what string, is func(Event) bool) Event {
 	t.Helper()
-	deadline := time.After(3 * time.Second)
+	deadline := time.After(30 * time.Second)
 	var others []string
 	for {
 		select {

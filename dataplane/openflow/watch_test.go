@@ -91,7 +91,7 @@ func TestWatchMends(t *testing.T) {
 			if !found {
 				t.Errorf("it told %v, not %s", seen, c.seen)
 			}
-			if took := m.Done.Sub(m.Seen); took > time.Second {
+			if took := m.Done.Sub(m.Seen); took > 10*time.Second {
 				t.Errorf("it took %s", took)
 			}
 			present, err := lab.Switch.Dump(ctx)

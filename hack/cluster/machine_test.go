@@ -181,7 +181,7 @@ func TestDownLeavesNothing(t *testing.T) {
 
 func waitFor(t *testing.T, what string, f func() string) string {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for time.Now().Before(deadline) {
 		if got := f(); got != "" {
 			return got

@@ -235,7 +235,7 @@ func (w *world) get(from, to, path string) string {
 	dialer := func(ctx context.Context, _, address string) (net.Conn, error) {
 		return netspace.Dial(ctx, w.net.PodNetns("p", from), "tcp", address)
 	}
-	c := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dialer, DisableKeepAlives: true}}
+	c := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DialContext: dialer, DisableKeepAlives: true}}
 	r, err := c.Get("http://" + w.pods[to].Status.PodIP + ":8080" + path)
 	if err != nil {
 		return "denied: " + err.Error()

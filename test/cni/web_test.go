@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,16 +47,20 @@ func (s *web) saw(path string) int {
 	return s.paths[path]
 }
 
-// get asks from a Pod, within a second, on a connection of its own.
+// get asks from a Pod, on a connection of its own. It waits a second for what is to be denied, whose path is /private, and longer for others.
 func (s *web) get(from *sandbox, path string) (status int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	patience := 20 * time.Second
+	if strings.HasPrefix(path, "/private/") {
+		patience = time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := netspace.Dial(ctx, from.Netns, "tcp", s.address)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close() //nolint:errcheck // test
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: web.shop\r\n\r\n", path); err != nil {
 		return 0, err
 	}

@@ -271,11 +271,14 @@ func (w *agentWorld) check(when string, edges int, r agentReport) {
 		w.t.Errorf("%s: the Pods (-before +after):\n%s", when, diff)
 	}
 	for path, allowed := range map[string]bool{"/public/a": true, "/admin": false} {
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
+		began, patience := time.Now(), time.Second // for an answer that must not come
+		if allowed {
+			patience = 20 * time.Second
+		}
+		ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 		conn, err := w.Dial(ctx, clientPod, "tcp", w.address("web")+":8080")
 		if err == nil {
-			err = ask(conn, newReader(conn), path, time.Second)
+			err = ask(conn, newReader(conn), path, patience)
 			_ = conn.Close()
 		}
 		cancel()

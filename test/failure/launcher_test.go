@@ -131,10 +131,14 @@ func (w *agentWorld) mustInspect(t *testing.T, n *node.Node, when string) {
 func (w *agentWorld) mustPass(t *testing.T, when string, allowed, denied bool) {
 	t.Helper()
 	for path, want := range map[string]bool{"/public/a": allowed, "/admin": denied} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		patience := time.Second // for an answer that must not come
+		if want {
+			patience = 20 * time.Second
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 		conn, err := w.Dial(ctx, clientPod, "tcp", w.address("web")+":8080")
 		if err == nil {
-			err = ask(conn, newReader(conn), path, time.Second)
+			err = ask(conn, newReader(conn), path, patience)
 			_ = conn.Close()
 		}
 		cancel()

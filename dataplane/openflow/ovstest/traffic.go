@@ -19,7 +19,7 @@ import (
 )
 
 // Wait is how long a test waits for a packet that should come.
-const Wait = 3 * time.Second
+const Wait = 15 * time.Second
 
 // Quit is the line on which a server closes the connection.
 const Quit = "quit"

@@ -270,6 +270,7 @@ func (w *world) ready() bool {
 
 func (w *world) eventually(what string, limit time.Duration, is func() bool) {
 	w.t.Helper()
+	limit = max(limit, 30*time.Second) // a machine may be busy
 	for began := time.Now(); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Since(began) > limit {
 			w.t.Fatalf("not within %s: %s; the last report is %+v", limit, what, w.last())

@@ -116,7 +116,7 @@ func (l lab) answer(path string, port int, name string) {
 
 // ask wants an answer.
 func ask(path, proto string, addr netip.Addr, port uint16) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	conn, err := netspace.Dial(ctx, path, proto, netip.AddrPortFrom(addr, port).String())
 	if err != nil {
@@ -127,7 +127,7 @@ func ask(path, proto string, addr netip.Addr, port uint16) (string, error) {
 }
 
 func read(conn net.Conn, proto string) (string, error) {
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if proto == "udp" {
 		if _, err := conn.Write([]byte("?")); err != nil {
 			return "", err
@@ -169,7 +169,7 @@ func TestPodsReachEachOther(t *testing.T) {
 	}
 	// Other destinations are refused, not swallowed.
 	begin := time.Now()
-	if _, err := ask(web, "tcp", netip.MustParseAddr("192.0.2.1"), 80); err == nil || time.Since(begin) > time.Second {
+	if _, err := ask(web, "tcp", netip.MustParseAddr("192.0.2.1"), 80); err == nil || time.Since(begin) > 10*time.Second {
 		t.Errorf("an address outside: %v after %v", err, time.Since(begin))
 	}
 }
@@ -267,7 +267,7 @@ func TestCommand(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if err := network.NewCommand(short, path, "sh", "-c", "sleep 60 & sleep 60").Run(); err == nil || time.Since(begin) > 5*time.Second {
+	if err := network.NewCommand(short, path, "sh", "-c", "sleep 60 & sleep 60").Run(); err == nil || time.Since(begin) > 30*time.Second {
 		t.Errorf("outlived its context: %v after %v", err, time.Since(begin))
 	}
 	long := network.NewCommand(ctx, path, "sleep", "60")

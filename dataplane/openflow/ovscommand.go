@@ -93,13 +93,16 @@ func (s *OVS) appctl(ctx context.Context, args ...string) (string, error) {
 // controlSocket is where ovs-vswitchd takes commands. ovs-appctl would find it by the program's name, but takes the pid file for a
 // stale one when the switch runs in another container, where its process has another number.
 func (s *OVS) controlSocket() string {
-	dir := cmp.Or(s.RunDir, defaultRunDir)
-	pid, err := os.ReadFile(filepath.Join(dir, "ovs-vswitchd.pid"))
+	pid, err := os.ReadFile(s.pidFile())
 	number := strings.TrimSpace(string(pid))
 	if _, bad := strconv.ParseUint(number, 10, 32); err != nil || bad != nil {
 		return "ovs-vswitchd" // whatever is wrong, the program tells
 	}
-	return filepath.Join(dir, "ovs-vswitchd."+number+".ctl")
+	return filepath.Join(filepath.Dir(s.pidFile()), "ovs-vswitchd."+number+".ctl")
+}
+
+func (s *OVS) pidFile() string {
+	return filepath.Join(cmp.Or(s.RunDir, defaultRunDir), "ovs-vswitchd.pid")
 }
 
 func (s *OVS) timeout() time.Duration {

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/meerkat-dev/meerkat/dataplane/outgoing"
 )
 
 // maxRequest is how many bytes of events go into one request.
@@ -32,7 +34,7 @@ type httpSink struct {
 
 func newHTTP(c HTTP, authorization func(string) (string, error)) *httpSink {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tlsConfig(c.CABundle)
+	transport.TLSClientConfig = outgoing.TLSConfig(c.CABundle)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &httpSink{config: c, authorization: authorization, ctx: ctx, cancel: cancel, client: &http.Client{
 		Transport: transport, Timeout: c.Timeout,
@@ -69,7 +71,7 @@ func (s *httpSink) deliver(ctx context.Context, events [][]byte) (int, error) {
 	}
 	response, err := s.client.Do(request)
 	if err != nil {
-		return 0, cannotReach(s.config.URL, err)
+		return 0, outgoing.CannotReach(s.config.URL, err)
 	}
 	// Read to its end, the connection serves the next request; but not the whole of whatever a server says.
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
@@ -110,14 +112,14 @@ func (s *httpSink) check(ctx context.Context) error {
 	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
-		return cannotReach(s.config.URL, err)
+		return outgoing.CannotReach(s.config.URL, err)
 	}
 	defer conn.Close() //nolint:errcheck // nothing was sent
 	if u.Scheme == "https" {
-		c := tlsConfig(s.config.CABundle)
+		c := outgoing.TLSConfig(s.config.CABundle)
 		c.ServerName = u.Hostname()
 		if err := tls.Client(conn, c).HandshakeContext(ctx); err != nil {
-			return cannotReach(s.config.URL, err)
+			return outgoing.CannotReach(s.config.URL, err)
 		}
 	}
 	return nil

@@ -2,8 +2,6 @@ package outputs
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
@@ -80,13 +78,3 @@ func (s *lineSink) deliver(_ context.Context, events [][]byte) (int, error) {
 }
 
 func (s *lineSink) close() error { return s.out.Close() }
-
-// tlsConfig trusts the certificates, or the system's when there are none.
-func tlsConfig(ca []byte) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if len(ca) > 0 {
-		c.RootCAs = x509.NewCertPool()
-		c.RootCAs.AppendCertsFromPEM(ca)
-	}
-	return c
-}

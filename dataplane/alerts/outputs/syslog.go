@@ -10,10 +10,11 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/meerkat-dev/meerkat/dataplane/outgoing"
 )
 
 const (
@@ -36,7 +37,7 @@ type syslogSink struct {
 	mu     sync.Mutex
 	closed bool
 	conn   net.Conn
-	stream *countingConn // below conn, unless that is UDP
+	stream *outgoing.Conn // below conn, unless that is UDP
 	gone   chan struct{} // closed when the server has ended the connection
 
 	// unsure are messages that were written, and that the server's machine has not acknowledged yet, oldest first.
@@ -125,17 +126,17 @@ func (s *syslogSink) write(text []byte) error {
 	if len(s.unsure) == maxUnsure {
 		s.unsure = s.unsure[1:]
 	}
-	s.unsure = append(s.unsure, unsureMessage{text, stream.written.Load()})
+	s.unsure = append(s.unsure, unsureMessage{text, stream.Written()})
 	return nil
 }
 
 // acknowledge forgets what has arrived.
-func (s *syslogSink) acknowledge(stream *countingConn) {
-	left, ok := stream.unacknowledged()
+func (s *syslogSink) acknowledge(stream *outgoing.Conn) {
+	arrived, ok := stream.Acknowledged()
 	if !ok {
 		return
 	}
-	for len(s.unsure) > 0 && s.unsure[0].end <= stream.written.Load()-left {
+	for len(s.unsure) > 0 && s.unsure[0].end <= arrived {
 		s.unsure = s.unsure[1:]
 	}
 }
@@ -167,21 +168,21 @@ func (s *syslogSink) dial(ctx context.Context) error {
 	}
 	raw, err := dialer.DialContext(ctx, network, s.config.Address)
 	if err != nil {
-		return cannotReach(s.config.Address, err)
+		return outgoing.CannotReach(s.config.Address, err)
 	}
 	conn := raw
-	var stream *countingConn
+	var stream *outgoing.Conn
 	if tcp, ok := raw.(*net.TCPConn); ok {
-		stream = &countingConn{TCPConn: tcp}
+		stream = &outgoing.Conn{TCPConn: tcp}
 		conn = stream
 	}
 	if s.config.Transport == TLS {
-		c := tlsConfig(s.config.CABundle)
+		c := outgoing.TLSConfig(s.config.CABundle)
 		c.ServerName, _, _ = net.SplitHostPort(s.config.Address)
 		secured := tls.Client(stream, c)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			_ = raw.Close()
-			return cannotReach(s.config.Address, err)
+			return outgoing.CannotReach(s.config.Address, err)
 		}
 		conn = secured
 	}
@@ -234,28 +235,4 @@ func (s *syslogSink) close() error {
 	s.mu.Unlock()
 	s.drop()
 	return nil
-}
-
-// countingConn counts what is written.
-type countingConn struct {
-	*net.TCPConn
-	written atomic.Int64
-}
-
-func (c *countingConn) Write(p []byte) (int, error) {
-	n, err := c.TCPConn.Write(p)
-	c.written.Add(int64(n))
-	return n, err
-}
-
-// unacknowledged is how many bytes the other machine has not acknowledged; false when the kernel does not tell.
-func (c *countingConn) unacknowledged() (int64, bool) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	var n int
-	var failed error
-	err = raw.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-	return int64(n), err == nil && failed == nil
 }

@@ -1,4 +1,4 @@
-package outputs
+package outgoing
 
 import (
 	"crypto/x509"
@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// cannotReach says of a server that cannot be reached what to look at.
-func cannotReach(where string, err error) error {
+// CannotReach is the error that says of a server that cannot be reached what to look at.
+func CannotReach(where string, err error) error {
 	remedy := "see whether it runs, and whether the node's network and firewall let the agent reach it"
 	var name *net.DNSError
 	var authority x509.UnknownAuthorityError

@@ -18,6 +18,7 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/tracing"
 	"github.com/meerkat-dev/meerkat/dataplane/alerts"
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
@@ -51,6 +52,9 @@ func (l *Lab) Serve(ctx context.Context) error {
 	mux.HandleFunc("POST /delete", l.handleObjects(l.Delete))
 	mux.HandleFunc("POST /trace", l.handleTrace)
 	mux.HandleFunc("GET /policies/{namespace}/{name}", l.handleExplain)
+	mux.HandleFunc("GET /objects", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(l.Objects())
+	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(l.Status())
 	})
@@ -113,6 +117,15 @@ func (c *Client) Delete(ctx context.Context, objects *manifests.Objects) (Status
 // Status asks for the lab's status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return c.call(ctx, http.MethodGet, "/status", nil)
+}
+
+// Objects asks for what the lab consists of, as a cluster's control plane would show it.
+func (c *Client) Objects(ctx context.Context) (*plan.Snapshot, error) {
+	var s plan.Snapshot
+	if err := c.exchange(ctx, http.MethodGet, "/objects", nil, &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body any) (Status, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/dataplane/manifests"
@@ -31,11 +32,22 @@ func (c *cluster) add(o *manifests.Objects) error {
 	for _, p := range o.L7Policies {
 		c.ensureNamespace(p.Namespace)
 		key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
-		p.Generation = c.policies[key].Generation + 1
+		before, known := c.policies[key]
+		writtenNow(&p.ObjectMeta, &before.ObjectMeta, known)
 		c.policies[key] = p
 	}
 	c.addInspections(o)
 	return errors.Join(errs...)
+}
+
+// writtenNow fills in what an API server does of an object whose spec was written, as far as somebody asks for it.
+func writtenNow(o, before *metav1.ObjectMeta, known bool) {
+	now := metav1.Now()
+	o.Generation, o.CreationTimestamp = before.Generation+1, before.CreationTimestamp
+	if !known {
+		o.CreationTimestamp = now
+	}
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "meerkat-lab", Time: &now, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}}}
 }
 
 // addInspections adds inspections, and what they are made of.

@@ -27,6 +27,9 @@ type Event struct {
 	// Policies are those that decided; of an alert, By has the inspections.
 	Policies, By []string
 	Why          string
+	// Verdict is the whole of a verdict, nil of other events; Lost is how many events a line with lost stands for.
+	Verdict *verdict.Event
+	Lost    uint64
 	// Line is what the agent wrote.
 	Line string
 }
@@ -56,6 +59,7 @@ func Parse(line string) (Event, bool) {
 			return Event{}, false
 		}
 		e.ofVerdict(&v)
+		e.Verdict = &v
 	case "alert":
 		var a alerts.Event
 		if json.Unmarshal([]byte(line), &a) != nil {
@@ -63,11 +67,19 @@ func Parse(line string) (Event, bool) {
 		}
 		e.ofAlert(&a)
 	case "lost":
+		e.Lost = head.Lost
 		e.What, e.Why = "lost", fmt.Sprintf("%d events were not written: too many at a time", head.Lost)
 	default:
 		return Event{}, false
 	}
 	return e, true
+}
+
+// OfVerdict makes an event of a verdict.
+func OfVerdict(v *verdict.Event) Event {
+	e := Event{Time: v.Time, Node: v.Node, Verdict: v}
+	e.ofVerdict(v)
+	return e
 }
 
 func (e *Event) ofVerdict(v *verdict.Event) {

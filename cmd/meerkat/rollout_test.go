@@ -1,0 +1,33 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestRolloutRefuses gives the commands of a rollout what they cannot do anything with: each says what to write instead.
+func TestRolloutRefuses(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"audit shop/web", exitUsage, "See 'meerkat audit --help'"},
+		{"audit --since -1h", exitUsage, "--since is how far to look back"},
+		{"audit --since yesterday", exitUsage, "See 'meerkat audit --help'"},
+		{"audit -o yaml", exitUsage, "is none of table, json"},
+		{"audit --kubeconfig " + none, exitUsage, "set KUBECONFIG, or use --kubeconfig and --context"},
+		{"lab audit --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
+	} {
+		root := newRoot()
+		root.SetArgs(strings.Fields(c.args))
+		err := root.ExecuteContext(t.Context())
+		failure, ok := errors.AsType[exitError](err)
+		if !ok || failure.code != c.code || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("meerkat %s: got %v, want it to end with %d and say %q", c.args, err, c.code, c.says)
+		}
+	}
+}

@@ -20,6 +20,12 @@ func TestRolloutRefuses(t *testing.T) {
 		{"audit --since yesterday", exitUsage, "See 'meerkat audit --help'"},
 		{"audit -o yaml", exitUsage, "is none of table, json"},
 		{"audit --kubeconfig " + none, exitUsage, "set KUBECONFIG, or use --kubeconfig and --context"},
+		{"promote", exitUsage, "See 'meerkat promote --help'"},
+		{"promote web", exitUsage, "write NAMESPACE/NAME, such as shop/storefront"},
+		{"promote shop/web/x", exitUsage, "write NAMESPACE/NAME"},
+		{"promote shop/web --since 0s", exitUsage, "--since is how far to look back"},
+		{"promote shop/web -o table2", exitUsage, "is none of table, json, yaml"},
+		{"promote shop/web --kubeconfig " + none, exitUsage, "set KUBECONFIG, or use --kubeconfig and --context"},
 		{"lab audit --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
 	} {
 		root := newRoot()

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/agnivade/levenshtein v1.2.1
 	github.com/mattfenwick/cyclonus v0.5.6
+	github.com/vmware/go-ipfix v0.17.0
 )
 
 require (

@@ -60,7 +60,7 @@ type Collector struct {
 	ServerName string
 	// BufferBytes bounds what waits to be sent; default 8 MiB. What comes while the buffer is full is lost, and counted.
 	BufferBytes int
-	// MessageBytes bounds an IPFIX message over UDP; default 1,400 for an MTU of 1,500 with room for tunnels. Over TCP and TLS 16 KiB.
+	// MessageBytes bounds an IPFIX message over UDP; default 1,400 for an MTU of 1,500 with room for tunnels. Over TCP and TLS 16 KiB. At least 512.
 	MessageBytes int
 	// TemplateRefresh is how often templates are sent again over UDP; default 60 s (RFC 7011, section 8.1; many collectors forget
 	// them after 30 minutes, and know nothing after a restart).
@@ -157,6 +157,9 @@ type Names interface {
 	ClientBehind(source, server netip.AddrPort, protocol uint8) netip.AddrPort
 }
 
+// minMessageBytes has room for every template, and for a record whose strings are cut.
+const minMessageBytes = 512
+
 // withDefaults fills in defaults.
 func (c Config) withDefaults() Config {
 	c.ActiveTimeout = cmp.Or(c.ActiveTimeout, time.Minute)
@@ -170,7 +173,7 @@ func (c Config) withDefaults() Config {
 		if to.Transport == UDP {
 			most = 1400
 		}
-		to.MessageBytes = cmp.Or(to.MessageBytes, most)
+		to.MessageBytes = max(minMessageBytes, cmp.Or(to.MessageBytes, most))
 		to.TemplateRefresh = cmp.Or(to.TemplateRefresh, time.Minute)
 		collectors[i] = to
 	}

@@ -25,10 +25,10 @@ const (
 	// ctaFilterProtoNum is the flag by which the kernel compares the protocol (nf_internals.h).
 	ctaFilterProtoNum = 1 << 3
 
-	ctaProtoICMPType, ctaProtoICMPCode     = 5, 6
-	ctaProtoICMPv6Type, ctaProtoICMPv6Code = 8, 9
-	ctaCountersPackets, ctaCountersBytes   = 1, 2
-	ctaTimestampStart                      = 1
+	ctaProtoICMPID, ctaProtoICMPType, ctaProtoICMPCode       = 4, 5, 6
+	ctaProtoICMPv6ID, ctaProtoICMPv6Type, ctaProtoICMPv6Code = 7, 8, 9
+	ctaCountersPackets, ctaCountersBytes                     = 1, 2
+	ctaTimestampStart                                        = 1
 )
 
 // Kernel reads the kernel's conntrack.
@@ -291,7 +291,7 @@ func parseKernelEntry(attributes []byte, e *Entry) bool {
 	})
 	e.Client, e.Sent = orig.ends()
 	e.Server, e.Answered = reply.ends()
-	e.ICMPType, e.ICMPCode = orig.icmpType, orig.icmpCode
+	e.ICMPType, e.ICMPCode, e.ICMPID = orig.icmpType, orig.icmpCode, orig.icmpID
 	return orig.source.IsValid() && orig.destination.IsValid() && reply.source.IsValid() && reply.destination.IsValid()
 }
 
@@ -329,6 +329,8 @@ func parseKernelTuple(b []byte, t *tuple) (protocol uint8) {
 					t.from = binary.BigEndian.Uint16(value)
 				case kind == nl.CTA_PROTO_DST_PORT && len(value) == 2:
 					t.to = binary.BigEndian.Uint16(value)
+				case (kind == ctaProtoICMPID || kind == ctaProtoICMPv6ID) && len(value) == 2:
+					t.icmpID = binary.BigEndian.Uint16(value)
 				case (kind == ctaProtoICMPType || kind == ctaProtoICMPv6Type) && len(value) == 1:
 					t.icmpType = value[0]
 				case (kind == ctaProtoICMPCode || kind == ctaProtoICMPv6Code) && len(value) == 1:

@@ -26,8 +26,9 @@ type Entry struct {
 	// Client and Sent are the request's source and destination as the client sent it; Server and Answered the reply's source and
 	// destination: Server differs from Sent after DNAT, Answered from Client after SNAT. Ports are 0 for protocols without.
 	Client, Sent, Server, Answered netip.AddrPort
-	// ICMPType and ICMPCode are a ping's.
+	// ICMPType, ICMPCode and ICMPID are a ping's.
 	ICMPType, ICMPCode uint8
+	ICMPID             uint16
 	Zone               uint16
 	Mark               uint32
 	// InspectionID is the rule set that the engine applies to it; 0 when none. Epoch is that of the group that judged it.

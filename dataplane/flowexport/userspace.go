@@ -109,6 +109,9 @@ func edgeOf(zone uint16) uint16 {
 	return zone - ledger.ZoneBase
 }
 
+// isHairpinZone tells whether a zone is that of a Pod's connections to itself, where they come back to it.
+func isHairpinZone(zone uint16) bool { return zone > ledger.HairpinZoneBase }
+
 // zonesOf gives an edge's two zones.
 func zonesOf(edge uint16) [2]uint16 {
 	return [2]uint16{ledger.ZoneBase + edge, ledger.HairpinZoneBase + edge}
@@ -177,7 +180,7 @@ func parseLine(line []byte, e *Entry) bool {
 	}
 	e.Client, e.Sent = orig.ends()
 	e.Server, e.Answered = reply.ends()
-	e.ICMPType, e.ICMPCode = orig.icmpType, orig.icmpCode
+	e.ICMPType, e.ICMPCode, e.ICMPID = orig.icmpType, orig.icmpCode, orig.icmpID
 	return e.Client.IsValid() && e.Server.IsValid()
 }
 
@@ -201,6 +204,7 @@ type tuple struct {
 	source, destination netip.Addr
 	from, to            uint16
 	icmpType, icmpCode  uint8
+	icmpID              uint16
 }
 
 func (t *tuple) ends() (from, to netip.AddrPort) {
@@ -223,6 +227,8 @@ func parseTuple(text []byte, t *tuple) (ok bool) {
 			t.from, ok = number16(value)
 		case "dport":
 			t.to, ok = number16(value)
+		case "id":
+			t.icmpID, ok = number16(value)
 		case "type":
 			n, ok = number16(value)
 			t.icmpType = uint8(n)

@@ -38,7 +38,7 @@ type syslogSink struct {
 	closed bool
 	conn   net.Conn
 	stream *outgoing.Conn // below conn, unless that is UDP
-	gone   chan struct{} // closed when the server has ended the connection
+	gone   chan struct{}  // closed when the server has ended the connection
 
 	// unsure are messages that were written, and that the server's machine has not acknowledged yet, oldest first.
 	unsure []unsureMessage

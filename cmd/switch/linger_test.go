@@ -28,7 +28,7 @@ func TestLingerWaitsForTheBridgeToGo(t *testing.T) {
 	n.vsctl("del-br", "br0")
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("it waits on although the bridge is gone")
 	}
 }

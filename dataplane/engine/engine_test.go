@@ -214,7 +214,7 @@ func TestEngine(t *testing.T) {
 			if !reflect.DeepEqual(d, want) {
 				t.Errorf("got %+v", d)
 			}
-		case <-time.After(time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("no copy arrived")
 		}
 	})

@@ -63,7 +63,7 @@ func TestEventConnectionsAreBounded(t *testing.T) {
 		if e.Alert == nil || e.Alert.SID != 15 {
 			t.Errorf("%+v", e)
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("no event")
 	}
 }

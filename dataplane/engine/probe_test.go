@@ -137,7 +137,7 @@ func TestProberOnAWire(t *testing.T) {
 			if got != want {
 				t.Errorf("healthy %v, want %v", got, want)
 			}
-		case <-time.After(time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("no change to %v", want)
 		}
 	}

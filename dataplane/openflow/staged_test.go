@@ -211,7 +211,7 @@ func TestFlowsArePutBackByOneMessage(t *testing.T) {
 		var m openflow.Mending
 		select {
 		case m = <-mended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("nothing was mended")
 		}
 		said := p.take()

@@ -74,7 +74,7 @@ func TestWatchMends(t *testing.T) {
 			var m openflow.Mending
 			select {
 			case m = <-mended:
-			case <-time.After(3 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("nothing was mended")
 			}
 			seen := map[string]int{
@@ -176,7 +176,7 @@ func TestNothingIsJudgedWhileOthersWrite(t *testing.T) {
 	}
 	select {
 	case <-mended:
-	case <-time.After(10 * time.Second): // it is told once everything has been read back
+	case <-time.After(30 * time.Second): // it is told once everything has been read back
 		t.Error("nobody was told")
 	}
 }

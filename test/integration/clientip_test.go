@@ -114,7 +114,7 @@ func TestClientAddress(t *testing.T) {
 // alertAfter waits for an alert about a packet after a time.
 func alertAfter(t *testing.T, raised <-chan alerts.Event, after time.Time) alerts.Event {
 	t.Helper()
-	late := time.After(5 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		select {
 		case e := <-raised:

@@ -112,7 +112,7 @@ func TestListenersGoOn(t *testing.T) {
 					began := time.Now()
 					select {
 					case lines <- line:
-					case <-time.After(5 * time.Second):
+					case <-time.After(30 * time.Second):
 						t.Fatal("the server has no client")
 					}
 					_ = conn.SetReadDeadline(began.Add(wait))
@@ -185,7 +185,7 @@ func TestListenersToServicesGoOn(t *testing.T) {
 			line := fmt.Sprint("part ", i)
 			select {
 			case lines[to] <- line:
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatalf("the server has lost the client that asked %s", to)
 			}
 			for text := ""; strings.TrimSpace(text) != line; {

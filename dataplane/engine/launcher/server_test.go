@@ -38,7 +38,7 @@ func newServer(t *testing.T, script string) Client {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(15 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("the launcher does not end")
 		}
 	})
@@ -88,7 +88,7 @@ func TestOneEngineAtATime(t *testing.T) {
 		if exit.OK || exit.How != "signal: terminated" || string(exit.Stderr) != "running\n" {
 			t.Errorf("%+v", exit)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("nobody tells that it ended")
 	}
 	if err := c.Signal(t.Context(), p.Name, SignalKill); err != nil {

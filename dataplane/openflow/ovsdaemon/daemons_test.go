@@ -135,7 +135,7 @@ func TestStopDirAndStartAgain(t *testing.T) {
 	}
 	select {
 	case <-first.Exited():
-	case <-time.After(time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("StopDir returned while the switch runs")
 	}
 	second, err := ovsdaemon.Start(ctx, ovsdaemon.Options{Dir: dir, Programs: programs})

@@ -291,7 +291,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		t.Errorf("the lab's status has changed:\n%s", cmp.Diff(was, is))
 	}
 	for path, want := range map[string]int{"/public/a": 0, "/admin": 56} { // 56: the connection was reset
-		args := []string{"exec", "shop/client", "--", "curl", "-4", "-sS", "-m", "2", "http://web.shop" + path}
+		args := []string{"exec", "shop/client", "--", "curl", "-4", "-sS", "-m", "20", "http://web.shop" + path}
 		if _, errs, code := meerkatAt(args...); code != want {
 			t.Errorf("%s: curl ended with %s, not %d: %s", path, strconv.Itoa(code), want, errs)
 		}

@@ -46,7 +46,7 @@ func (o outside) ip(arguments string) {
 // dial connects from an address and, unless it is 0, a port.
 func (o outside) dial(network string, from netip.AddrPort, to string) (conn net.Conn, err error) {
 	err = netspace.Do(netspace.Path(o.netns), func() error {
-		d := net.Dialer{Timeout: 1500 * time.Millisecond, LocalAddr: net.TCPAddrFromAddrPort(from)}
+		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(from)}
 		if network == "udp" {
 			d.LocalAddr = net.UDPAddrFromAddrPort(from)
 		}
@@ -58,7 +58,7 @@ func (o outside) dial(network string, from netip.AddrPort, to string) (conn net.
 
 // get asks for a page; the status is 0 without an answer.
 func (o outside) get(client, to, path string) (status int) {
-	h := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	h := http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(_ context.Context, _, _ string) (net.Conn, error) {
 			return o.dial("tcp", netip.AddrPortFrom(netip.MustParseAddr(client), 0), to)
 		}}}

@@ -29,7 +29,7 @@ const (
 func get(t *testing.T, l *lab.Lab, url string) int {
 	t.Helper()
 	client := types.NamespacedName{Namespace: "shop", Name: "client"}
-	r, err := l.Exec(t.Context(), client, []string{"curl", "-4", "-sS", "-m", "2", "-o", "/dev/null", url})
+	r, err := l.Exec(t.Context(), client, []string{"curl", "-4", "-sS", "-m", "6", "-o", "/dev/null", url})
 	if err != nil {
 		t.Fatal(err)
 	}

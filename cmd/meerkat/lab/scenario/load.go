@@ -164,8 +164,8 @@ func (t Timeouts) withDefaults() Timeouts {
 			*d = fallback
 		}
 	}
-	fill(&t.Answer, 6*time.Second)
-	fill(&t.Verdict, 10*time.Second)
+	fill(&t.Answer, 2*time.Second)
+	fill(&t.Verdict, 3*time.Second)
 	fill(&t.Settle, 300*time.Millisecond)
 	return t
 }

@@ -29,7 +29,7 @@ type Scenario struct {
 	Steps    []Step
 }
 
-// Timeouts bound the waiting. Zero fields take the defaults.
+// Timeouts bound the waiting. Zero fields take the defaults. A step that is not tried again (Step.Within) waits three times as long.
 type Timeouts struct {
 	// Answer is how long a client waits for an answer (2 s).
 	Answer time.Duration

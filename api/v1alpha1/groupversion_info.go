@@ -44,6 +44,7 @@ var (
 			&ClusterRuleSet{}, &ClusterRuleSetList{},
 			&RuleSetRevision{}, &RuleSetRevisionList{},
 			&TrafficInspection{}, &TrafficInspectionList{},
+			&FlowExport{}, &FlowExportList{},
 		)
 		metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 		return nil

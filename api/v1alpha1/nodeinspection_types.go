@@ -97,6 +97,13 @@ type NodeInspectionStatus struct {
 	// +listMapKey=name
 	// +optional
 	Inspections []NodeTrafficInspection `json:"inspections,omitempty"`
+
+	// flowExports are the FlowExports, at most 100 of them.
+	// +kubebuilder:validation:MaxItems=100
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	FlowExports []NodeFlowExport `json:"flowExports,omitempty"`
 }
 
 // NodePolicy is what a node has made of a policy.

@@ -11,6 +11,7 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/logging"
 	"github.com/meerkat-dev/meerkat/controllers/addressslice"
 	"github.com/meerkat-dev/meerkat/controllers/engine"
+	"github.com/meerkat-dev/meerkat/controllers/flowexport"
 	"github.com/meerkat-dev/meerkat/controllers/l7policy"
 	"github.com/meerkat-dev/meerkat/controllers/ruleset"
 	"github.com/meerkat-dev/meerkat/controllers/sidecar"
@@ -66,6 +67,9 @@ func setup(mgr ctrl.Manager, o *options) error {
 	}
 	if err := trafficinspection.Setup(mgr, trafficinspection.Options{}); err != nil {
 		return fmt.Errorf("the controller of TrafficInspections cannot be set up: %w", err)
+	}
+	if err := flowexport.Setup(mgr, flowexport.Options{}); err != nil {
+		return fmt.Errorf("the controller of FlowExports cannot be set up: %w", err)
 	}
 	if err := sidecar.Setup(mgr); err != nil {
 		return fmt.Errorf("the controller of sidecars cannot be set up: %w", err)

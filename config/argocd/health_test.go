@@ -139,6 +139,8 @@ func stored(t *testing.T, s state) *unstructured.Unstructured {
 		object.Object["spec"] = map[string]any{"sources": []any{map[string]any{"name": "local", "inline": "# none"}}}
 	case "TrafficInspection":
 		object.Object["spec"] = map[string]any{"podSelector": map[string]any{}, "ruleSets": []any{map[string]any{"name": "local"}}}
+	case "FlowExport":
+		object.Object["spec"] = map[string]any{"collectors": []any{map[string]any{"name": "archive", "address": "flows.example:4740"}}}
 	case "Engine":
 		object.SetName(v1alpha1.EngineName)
 	}
@@ -191,6 +193,8 @@ func changedSpec(kind string) map[string]any {
 		return map[string]any{"sources": []any{map[string]any{"name": "other", "inline": "# none"}}}
 	case "TrafficInspection":
 		return map[string]any{"podSelector": map[string]any{}, "ruleSets": []any{map[string]any{"name": "other"}}}
+	case "FlowExport":
+		return map[string]any{"collectors": []any{map[string]any{"name": "other", "address": "flows.example:4740"}}}
 	default:
 		return map[string]any{"podSelector": map[string]any{}, "egress": []any{map[string]any{}}}
 	}

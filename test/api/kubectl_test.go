@@ -40,6 +40,10 @@ func TestKubectlExplain(t *testing.T) {
 		"explain-inspection-status": {"explain", "trafficinspection.status"},
 		"explain-node-ruleset":      {"explain", "nodeinspection.status.ruleSets"},
 		"explain-node-inspection":   {"explain", "nodeinspection.status.inspections"},
+		"explain-flowexport":        {"explain", "flowexport.spec"},
+		"explain-collector":         {"explain", "flowexport.spec.collectors"},
+		"explain-flowexport-status": {"explain", "flowexport.status"},
+		"explain-node-flowexport":   {"explain", "nodeinspection.status.flowExports"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := tryKubectl(args...)
@@ -73,6 +77,7 @@ func TestKubectlGet(t *testing.T) {
 		"get-rulesets":        {"get", "mrs,cmrs", "-A", "-o", "wide"},
 		"get-revisions":       {"get", "mrr"},
 		"get-inspections":     {"get", "tin", "-A", "-o", "wide"},
+		"get-flowexports":     {"get", "fx", "-o", "wide"},
 		"get-meerkat":         {"get", "meerkat", "-A"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +121,7 @@ func writeExamples(t *testing.T) {
 		switch object.GetKind() {
 		case "NodeInspection":
 			status["reported"] = metav1.Now().UTC().Format(time.RFC3339)
-		case "L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection":
+		case "L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection", "FlowExport":
 			status["observedGeneration"] = object.GetGeneration()
 		}
 		object.Object["status"] = status
@@ -168,7 +173,7 @@ func TestApplyingTwiceChangesNothing(t *testing.T) {
 // default of the status, which changes the resourceVersion once.)
 func observe(t *testing.T) {
 	t.Helper()
-	for _, kind := range []string{"L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection"} {
+	for _, kind := range []string{"L7Policy", "Engine", "RuleSet", "ClusterRuleSet", "TrafficInspection", "FlowExport"} {
 		all := &unstructured.UnstructuredList{}
 		all.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind + "List"))
 		if err := cluster.Client.List(t.Context(), all); err != nil {
@@ -193,7 +198,7 @@ func observe(t *testing.T) {
 func versions(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for line := range strings.Lines(kubectl(t, "get", "l7policies,engines,rulesets,clusterrulesets,trafficinspections", "-A",
+	for line := range strings.Lines(kubectl(t, "get", "l7policies,engines,rulesets,clusterrulesets,trafficinspections,flowexports", "-A",
 		"-o", `jsonpath={range .items[*]}{.kind}/{.metadata.name}{" "}{.metadata.resourceVersion}/{.metadata.generation}{"\n"}{end}`)) {
 		if name, version, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 			all[name] = version

@@ -255,6 +255,7 @@ type FlowExportStatus struct {
 
 	// protocols are what spec.protocols stands for, by name where they have one; empty for all.
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=63
 	// +listType=atomic
 	// +optional
 	Protocols []string `json:"protocols,omitempty"`

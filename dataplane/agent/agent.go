@@ -29,6 +29,7 @@ type Agent struct {
 	locator     *locator
 	counters    *counters
 	outputs     *eventOutputs
+	flows       *flows
 	captureLost lostBefore
 	alerts      *alertCounts
 	revisions   *revisions
@@ -83,6 +84,8 @@ type synced struct {
 	// inspections are all that there are, and ruleSets, too.
 	inspections []v1alpha1.TrafficInspection
 	ruleSets    []ruleSet
+	// pods are the node's.
+	pods []corev1.Pod
 }
 
 // New prepares an agent and touches nothing but its state directory.
@@ -107,6 +110,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.outputs, err = newEventOutputs(cfg); err != nil {
 		return nil, err
 	}
+	a.flows = newFlows(a)
 	a.urgent, a.turn.next = make(chan struct{}, 1), make(chan struct{})
 	a.asked.pods = map[types.UID]*corev1.Pod{}
 	a.locator = newLocator(cfg.NetnsDir, func() (uint64, error) { return namespaceInode(cfg.Netns) }, attacher.Journaled)
@@ -152,6 +156,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	background.Go(func() { a.becomeSynced(inner) })
 	background.Go(func() { a.counters.keep(inner) })
 	background.Go(func() { a.followOutputs(inner) })
+	background.Go(func() { a.flows.exporter.Run(inner) })
+	background.Go(func() { a.followFlows(inner) })
 	background.Go(func() { a.alerts.keep(inner) })
 	background.Go(func() { a.revisions.keep(inner) })
 	background.Go(func() { a.validated.run(inner) })

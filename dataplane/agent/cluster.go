@@ -40,7 +40,7 @@ func watched() []client.Object {
 	return []client.Object{
 		&corev1.Pod{}, &corev1.Node{}, &corev1.Service{}, &discoveryv1.EndpointSlice{},
 		&v1alpha1.L7Policy{}, &v1alpha1.AddressSlice{}, &v1alpha1.Engine{},
-		&v1alpha1.TrafficInspection{}, &v1alpha1.RuleSet{}, &v1alpha1.ClusterRuleSet{},
+		&v1alpha1.TrafficInspection{}, &v1alpha1.RuleSet{}, &v1alpha1.ClusterRuleSet{}, &v1alpha1.FlowExport{},
 	}
 }
 
@@ -67,7 +67,7 @@ func newMapper() meta.RESTMapper {
 	for _, kind := range []string{"L7Policy", "TrafficInspection", "RuleSet"} {
 		m.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
-	for _, kind := range []string{"AddressSlice", "NodeInspection", "Engine", "ClusterRuleSet", "RuleSetRevision"} {
+	for _, kind := range []string{"AddressSlice", "NodeInspection", "Engine", "ClusterRuleSet", "RuleSetRevision", "FlowExport"} {
 		m.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeRoot)
 	}
 	return m
@@ -96,6 +96,7 @@ func newCluster(cfg *rest.Config, node string) (*cluster, error) {
 			&v1alpha1.TrafficInspection{}: {Transform: slimInspection},
 			&v1alpha1.RuleSet{}:           {Transform: slimRuleSet},
 			&v1alpha1.ClusterRuleSet{}:    {Transform: slimClusterRuleSet},
+			&v1alpha1.FlowExport{}:        {Transform: slimFlowExport},
 		},
 	})
 	if err != nil {
@@ -119,6 +120,9 @@ func (c *cluster) start(ctx context.Context, changed func()) error {
 			return fmt.Errorf("%T cannot be watched: %w", object, err)
 		}
 		c.informers = append(c.informers, informer)
+		if _, polled := object.(*v1alpha1.FlowExport); polled {
+			continue // no Sync is needed for these: see followFlows
+		}
 		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(any) { changed() },
 			DeleteFunc: func(any) { changed() },

@@ -245,6 +245,7 @@ func (a *Agent) snapshot(ctx context.Context) (plan.Snapshot, *synced, error) {
 	present = slices.DeleteFunc(present, func(p corev1.Pod) bool { return a.locator.over(&p) })
 	s := &synced{
 		policies: policies.Items, choice: a.completer.choose(policies.Items, slicesNow.Items, time.Now()), inspections: inspections.Items,
+		pods: present,
 	}
 	if s.ruleSets, err = a.ruleSets(ctx, present, inspections.Items); err != nil {
 		return plan.Snapshot{}, nil, err

@@ -99,7 +99,7 @@ func (m *metrics) observe(a *Agent) {
 		}
 		return 0
 	})
-	m.registry.MustRegister(a.outputs.forwarder, clientCollector{a})
+	m.registry.MustRegister(a.outputs.forwarder, clientCollector{a}, flowCollector{a.flows})
 	counter("meerkat_capture_packets_lost_total", "Packets of inspections with capture that came too fast to be kept.", a.capturePacketsLost)
 }
 

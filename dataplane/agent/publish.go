@@ -64,6 +64,7 @@ type glance struct {
 	// signatures says how the engines of inspections fare; alerts and validated are numbers that change with what is counted and judged.
 	signatures string
 	sidecars   string // how the engines in Pods fare
+	flows      []v1alpha1.NodeFlowExport
 	validated  uint64
 	alerts     uint64
 }
@@ -131,7 +132,8 @@ func (p *publisher) look(ctx context.Context) error {
 func (g glance) same(before glance) bool {
 	return g.last == before.last && g.outcome == before.outcome && g.waiting == before.waiting && g.leaving == before.leaving &&
 		g.troubles == before.troubles && g.health == before.health && g.restarts == before.restarts && g.rules == before.rules &&
-		slices.Equal(g.links, before.links) && g.signatures == before.signatures && g.sidecars == before.sidecars && g.validated == before.validated && g.outputs == before.outputs
+		slices.Equal(g.links, before.links) && g.signatures == before.signatures && g.sidecars == before.sidecars && g.validated == before.validated && g.outputs == before.outputs &&
+		slices.Equal(g.flows, before.flows)
 }
 
 // newCounts tells whether counts have changed that are worth a report, so long after the last one.
@@ -162,6 +164,7 @@ func (a *Agent) glance() glance {
 		g.signatures = glanceAt(n.SignatureEngines())
 	}
 	g.sidecars = a.sidecars.glance(time.Now())
+	g.flows = a.flows.report(time.Now())
 	g.validated, g.alerts = a.validated.version(), a.alerts.version()
 	return g
 }
@@ -180,7 +183,7 @@ func glanceAt(engines []node.SignatureEngine) string {
 func (a *Agent) facts(g glance) facts {
 	f := facts{
 		now: time.Now(), version: a.cfg.Version, waiting: *g.waiting, last: g.last, troubles: g.troubles, links: g.links, health: g.health,
-		counts: g.counts, outputs: g.outputs,
+		counts: g.counts, outputs: g.outputs, flows: g.flows,
 	}
 	if g.leaving != nil {
 		f.leaving, f.detached = g.leaving.why, g.leaving.done

@@ -50,6 +50,7 @@ type facts struct {
 	// signatures are those of inspections and rule sets.
 	signatures signatureFacts
 	sidecars   []sidecarFacts
+	flows      []v1alpha1.NodeFlowExport // nil before exports are followed
 	// before is the last report.
 	before v1alpha1.NodeInspectionStatus
 }
@@ -63,10 +64,14 @@ func report(f facts) v1alpha1.NodeInspectionStatus {
 	case f.last == nil:
 		s.Policies, s.PolicyCount, s.GovernedPods = f.before.Policies, f.before.PolicyCount, f.before.GovernedPods
 		s.RuleSets, s.Inspections = f.before.RuleSets, f.before.Inspections
+		s.FlowExports = f.before.FlowExports
 	default:
 		s.Policies, s.PolicyCount = policies(f)
 		s.GovernedPods = governed(f.last)
 		s.RuleSets, s.Inspections = ruleSetsReport(f), inspectionsReport(f)
+		if s.FlowExports = f.flows; f.flows == nil {
+			s.FlowExports = f.before.FlowExports
+		}
 		own := sidecarsReport(f.sidecars, f.signatures.records, f.now)
 		s.Inspections = append(s.Inspections, own[:min(len(own), mostInspections-len(s.Inspections))]...)
 	}

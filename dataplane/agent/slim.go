@@ -136,6 +136,16 @@ func slimInspection(in any) (any, error) {
 	return slim, nil
 }
 
+func slimFlowExport(in any) (any, error) {
+	o, ok := in.(*v1alpha1.FlowExport)
+	if !ok {
+		return in, nil
+	}
+	slim := &v1alpha1.FlowExport{ObjectMeta: slimMeta(o.ObjectMeta), Spec: o.Spec}
+	slim.Labels = nil
+	return slim, nil
+}
+
 // slimRuleSet keeps which revision is run where: the rules themselves, a RuleSet's spec may have 256 KiB of, come as revisions.
 func slimRuleSet(in any) (any, error) {
 	r, ok := in.(*v1alpha1.RuleSet)

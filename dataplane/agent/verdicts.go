@@ -8,5 +8,6 @@ import (
 func (a *Agent) onVerdict(e verdict.Event) {
 	a.counters.add(e)
 	a.metrics.verdict(e)
+	a.flows.denied(&e)
 	a.tell(verdictLine{"verdict", e})
 }

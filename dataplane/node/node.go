@@ -99,6 +99,7 @@ type Node struct {
 
 	outcome   atomic.Pointer[Outcome]
 	directory atomic.Pointer[verdict.Directory]
+	names     atomic.Pointer[Names]
 	meanings  atomic.Pointer[map[uint32]suricatarules.Meaning] // of the rules, by sid
 	denied    chan engine.DeniedPacket
 	telling   sync.Mutex // held while OnVerdict runs

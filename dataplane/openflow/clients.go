@@ -178,7 +178,7 @@ func (r *renderer) askClient() {
 			}
 		}
 		r.b.add(tableAskClient, priorityStep+10, c, fmt.Sprintf("Connections to ports that group %s does not govern, and has judged.", g.Key),
-			newMatch(is(fieldGroup, g.number), ctEpoch(epochOf(g.Group))), gotoTable(tableOutput))
+			newMatch(is(fieldGroup, g.number), ctEpoch(EpochOf(g.Group))), gotoTable(tableOutput))
 		r.b.add(tableAskClient, priorityStep, c, fmt.Sprintf("Connections to ports that group %s does not govern.", g.Key),
 			newMatch(is(fieldGroup, g.number)), actions(append(r.judgedBy(g), gotoTable(tablePeerPort))...))
 	}

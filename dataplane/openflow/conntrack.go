@@ -108,7 +108,7 @@ func (r *renderer) conntrackState() {
 		g := &r.groups[i]
 		c := cookie(featureGroup, g.number)
 		r.b.add(tableConntrackState, priorityEpoch, c, fmt.Sprintf("Connections that group %s has judged.", g.Key),
-			newMatch(is(fieldGroup, g.number), ctEpoch(epochOf(g.Group))), gotoTable(tableOutput))
+			newMatch(is(fieldGroup, g.number), ctEpoch(EpochOf(g.Group))), gotoTable(tableOutput))
 		r.b.add(tableConntrackState, priorityStep, c, fmt.Sprintf("Connections that group %s is to judge.", g.Key),
 			newMatch(is(fieldGroup, g.number)), actions(append(r.judgedBy(g), gotoTable(tableNewConnection))...))
 	}
@@ -117,5 +117,5 @@ func (r *renderer) conntrackState() {
 
 // judgedBy loads what a connection carries that a group has judged.
 func (r *renderer) judgedBy(g *group) []string {
-	return []string{load(fieldEpoch, epochOf(g.Group)), load(fieldEngineSlot, uint32(r.ports.EngineSlot))}
+	return []string{load(fieldEpoch, EpochOf(g.Group)), load(fieldEngineSlot, uint32(r.ports.EngineSlot))}
 }

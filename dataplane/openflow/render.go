@@ -181,8 +181,8 @@ func (r *renderer) groupNumber(key string) uint32 {
 	return number
 }
 
-// epochOf gives the epoch that a group's connections carry. The two lowest values mean something else.
-func epochOf(g *plan.Group) uint32 {
+// EpochOf gives the epoch that a group's connections carry. The two lowest values mean something else.
+func EpochOf(g *plan.Group) uint32 {
 	return max(g.Epoch, epochUngoverned+1)
 }
 

@@ -161,5 +161,8 @@ func (d *Directory) Ends(client, server netip.AddrPort) (from, to Peer) {
 	return d.client(client, server), d.pod(server)
 }
 
+// Pod gives the "namespace/name" of the Pod at an address; empty for none.
+func (d *Directory) Pod(a netip.Addr) string { return d.pods[a] }
+
 // Service names the Service at an address; nil when the address is not valid.
 func (d *Directory) Service(a netip.AddrPort) *Peer { return d.service(a) }

@@ -93,6 +93,9 @@ func playEverything(t *testing.T) {
 	}
 	must(t, cluster.Client.Create(t.Context(), policy))
 	createSets(t, shop)
+	export := &v1alpha1.FlowExport{ObjectMeta: metav1.ObjectMeta{Name: "connections"}}
+	export.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "archive", Address: "127.0.0.1:1"}}
+	must(t, cluster.Client.Create(t.Context(), export))
 	stale := &v1alpha1.AddressSlice{ObjectMeta: metav1.ObjectMeta{Name: "stale"}, Selector: v1alpha1.PeerSelector{Namespace: shop}}
 	must(t, cluster.Client.Create(t.Context(), stale))
 	install(t)
@@ -138,6 +141,14 @@ func playEverything(t *testing.T) {
 		c := meta.FindStatusCondition(have.Status.Conditions, v1alpha1.ConditionEventsDelivered)
 		if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "there is no Secret "+namespace+"/meerkat-event-outputs") {
 			return fmt.Errorf("the condition is %+v", c)
+		}
+		return nil
+	})
+
+	eventually(t, "the export has a status", func() error {
+		must(t, cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(export), export))
+		if export.Status.ObservedGeneration != export.Generation {
+			return fmt.Errorf("it is %+v", export.Status)
 		}
 		return nil
 	})

@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/flowexport"
+	"github.com/meerkat-dev/meerkat/dataplane/flowexport/protocols"
+	"github.com/meerkat-dev/meerkat/dataplane/node"
+	"github.com/meerkat-dev/meerkat/dataplane/openflow"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+// Reasons of what nodes report of FlowExports.
+const (
+	// ReasonConfigurationRefused goes with programmed=false: the spec cannot be used.
+	ReasonConfigurationRefused = "ConfigurationRefused"
+	// ReasonConnectionsUnreadable goes with programmed=false: the switch does not tell of connections.
+	ReasonConnectionsUnreadable = "ConnectionsUnreadable"
+	// ReasonCollectorUnreachable and ReasonRecordsLost are what degrades an export.
+	ReasonCollectorUnreachable = "CollectorUnreachable"
+	ReasonRecordsLost          = "RecordsLost"
+)
+
+const (
+	// flowsEvery is how often exports and Pods are compared with those that are followed: a look at what has changed.
+	flowsEvery = time.Second
+	// mostFlowExports bounds how many exports a node follows: the CRD's limit of what it reports.
+	mostFlowExports = 100
+	// lostFor is how long after a loss an export counts as degraded.
+	lostFor = 5 * time.Minute
+)
+
+// flows follows FlowExports.
+type flows struct {
+	exporter *flowexport.Exporter
+	// followed are the exports as they were last followed, sorted by name.
+	followed atomic.Pointer[[]followedExport]
+
+	mu     sync.Mutex
+	losses map[[2]string]loss // by export and collector
+}
+
+// followedExport is an export that the node follows, or would.
+type followedExport struct {
+	name       string
+	generation int64
+	faults     []string
+}
+
+// loss is how many records a collector has lost, and when that last grew.
+type loss struct {
+	count uint64
+	grew  time.Time
+}
+
+func newFlows(a *Agent) *flows {
+	f := &flows{losses: map[[2]string]loss{}}
+	f.exporter = flowexport.New(flowexport.Options{
+		Node: a.cfg.Node, Source: &flowSource{agent: a, kernel: &flowexport.Kernel{Netns: a.cfg.Netns}}, Names: a.flowNames,
+		Log: a.cfg.Log.WithName("flowexport"),
+	})
+	return f
+}
+
+// denied tells exports of a verdict. It never waits.
+func (f *flows) denied(e *verdict.Event) {
+	if d, ok := flowDenial(e); ok {
+		f.exporter.Denied(d)
+	}
+	if r, ok := flowRequest(e); ok {
+		f.exporter.Requested(r)
+	}
+}
+
+// followFlows makes what is exported what the FlowExports say, until ctx ends.
+func (a *Agent) followFlows(ctx context.Context) {
+	tick := time.NewTicker(flowsEvery)
+	defer tick.Stop()
+	var before []flowexport.Config
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a.flows.noteLosses(time.Now())
+		s := a.latest.Load()
+		if !a.heard.Load() || s == nil {
+			continue // Pods are not known yet
+		}
+		var exports v1alpha1.FlowExportList
+		if err := a.cluster.cache.List(ctx, &exports); err != nil {
+			continue
+		}
+		if a.departure.Load() != nil {
+			exports.Items = nil // the node has no Pods behind the bridge any more
+		}
+		configs, followed := flowConfigs(exports.Items, s.pods)
+		if !reflect.DeepEqual(configs, before) {
+			a.flows.exporter.Configure(configs)
+			before = configs
+			a.cfg.Log.V(1).Info("Connections are exported otherwise", "exports", len(configs))
+		}
+		a.flows.followed.Store(&followed)
+	}
+}
+
+// flowConfigs says what the exports ask of the node, and which are followed.
+func flowConfigs(exports []v1alpha1.FlowExport, pods []corev1.Pod) ([]flowexport.Config, []followedExport) {
+	exports = slices.Clone(exports)
+	slices.SortFunc(exports, func(a, b v1alpha1.FlowExport) int { return strings.Compare(a.Name, b.Name) })
+	var configs []flowexport.Config
+	var followed []followedExport
+	for i := range exports[:min(len(exports), mostFlowExports)] {
+		o := &exports[i]
+		f := followedExport{o.Name, o.Generation, protocols.Faults(&o.Spec)}
+		if len(f.faults) == 0 {
+			configs = append(configs, flowConfig(o, pods))
+		}
+		followed = append(followed, f)
+	}
+	return configs, followed
+}
+
+// noteLosses sees whether any collector has lost records since the last time.
+func (f *flows) noteLosses(now time.Time) {
+	status := f.exporter.Status()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seen := make(map[[2]string]bool, len(status.Collectors))
+	for i := range status.Collectors {
+		c := &status.Collectors[i]
+		key := [2]string{c.Config, c.Collector}
+		seen[key] = true
+		var count uint64
+		for reason, n := range c.Lost {
+			if reason != flowexport.LostStopped {
+				count += n
+			}
+		}
+		if was := f.losses[key]; count > was.count {
+			f.losses[key] = loss{count, now}
+		}
+	}
+	for key := range f.losses {
+		if !seen[key] {
+			delete(f.losses, key)
+		}
+	}
+}
+
+// report says how exports fare on the node.
+func (f *flows) report(now time.Time) []v1alpha1.NodeFlowExport {
+	followed := f.followed.Load()
+	if followed == nil {
+		return nil
+	}
+	status := f.exporter.Status()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]v1alpha1.NodeFlowExport, 0, len(*followed))
+	for i := range *followed {
+		e := &(*followed)[i]
+		n := v1alpha1.NodeFlowExport{Name: e.name, ObservedGeneration: e.generation, Programmed: true}
+		switch {
+		case len(e.faults) > 0:
+			n.Programmed, n.Reason, n.Message = false, ReasonConfigurationRefused, cut(strings.Join(e.faults, ". "), longest)
+		case status.PollError != "":
+			n.Programmed, n.Reason, n.Message = false, ReasonConnectionsUnreadable, cut(status.PollError, longest)
+		default:
+			n.Degraded, n.DegradedMessage = f.trouble(e.name, &status, now)
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+// trouble says what needs a look about an export's collectors.
+func (f *flows) trouble(name string, status *flowexport.Status, now time.Time) (reason, message string) {
+	var away, lost []string
+	for i := range status.Collectors {
+		c := &status.Collectors[i]
+		if c.Config != name {
+			continue
+		}
+		if c.Fault != "" {
+			away = append(away, "collector "+c.Collector+": "+c.Fault)
+		}
+		if l, ok := f.losses[[2]string{name, c.Collector}]; ok && now.Sub(l.grew) < lostFor {
+			lost = append(lost, c.Collector)
+		}
+	}
+	switch {
+	case len(away) > 0:
+		return ReasonCollectorUnreachable, cut(strings.Join(away, ". "), longest)
+	case len(lost) > 0:
+		return ReasonRecordsLost, cut("records for "+strings.Join(lost, ", ")+" were lost in the last five minutes; how many, and why, the metric meerkat_flowexport_lost_total counts", longest)
+	}
+	return "", ""
+}
+
+// flowSource reads connections from the switch that the node has at the moment.
+type flowSource struct {
+	agent  *Agent
+	kernel *flowexport.Kernel
+}
+
+var errNoSwitch = errors.New("Open vSwitch is away: see the node's condition FlowsIntact")
+
+// Dump implements flowexport.Source.
+func (s *flowSource) Dump(ctx context.Context, q flowexport.Query, take func(*flowexport.Entry)) error {
+	ovs := s.agent.swtch.Load()
+	if ovs == nil || s.agent.plane.Load() == nil {
+		return errNoSwitch
+	}
+	if ovs.DatapathType == openflow.DatapathUserspace {
+		return (&flowexport.Userspace{Switch: ovs}).Dump(ctx, q, take)
+	}
+	return s.kernel.Dump(ctx, q, take)
+}
+
+// flowNames are the present names of connections' ends.
+type flowNames struct {
+	*node.Names
+	labels map[string]map[string]string // of the node's Pods, by "namespace/name"
+}
+
+// flowNames gives the names of the last Sync; nil before the first.
+func (a *Agent) flowNames() flowexport.Names {
+	n, s := a.plane.Load(), a.latest.Load()
+	if n == nil || s == nil {
+		return nil
+	}
+	names := n.Names()
+	if names == nil {
+		return nil
+	}
+	f := flowNames{names, make(map[string]map[string]string, len(s.pods))}
+	for i := range s.pods {
+		f.labels[s.pods[i].Namespace+"/"+s.pods[i].Name] = s.pods[i].Labels
+	}
+	return f
+}
+
+// Pod implements flowexport.Names.
+func (f flowNames) Pod(a netip.Addr) flowexport.Pod {
+	name := f.Names.Pod(a)
+	if name == "" {
+		return flowexport.Pod{}
+	}
+	namespace, pod, _ := strings.Cut(name, "/")
+	return flowexport.Pod{Namespace: namespace, Name: pod, Labels: f.labels[name]}
+}
+
+// Service implements flowexport.Names: the addresses of Services are theirs for all protocols.
+func (f flowNames) Service(at netip.AddrPort, _ uint8) string { return f.Names.Service(at) }

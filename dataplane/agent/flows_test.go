@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/dataplane/flowexport"
+	"github.com/meerkat-dev/meerkat/dataplane/flowexport/protocols"
+	"github.com/meerkat-dev/meerkat/dataplane/plan"
+	"github.com/meerkat-dev/meerkat/dataplane/verdict"
+)
+
+func flowPod(name, app string, addresses ...string) corev1.Pod {
+	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{"app": app}}}
+	for _, a := range addresses {
+		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a})
+	}
+	return p
+}
+
+func TestFlowConfigs(t *testing.T) {
+	host := flowPod("host", "web", "192.0.2.1")
+	host.Spec.HostNetwork = true
+	pods := []corev1.Pod{flowPod("web", "web", "10.0.0.1", "fd00::1"), flowPod("db", "db", "10.0.0.2"), host}
+	minute, name := metav1.Duration{Duration: time.Minute}, intstr.FromString
+	web := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	exports := []v1alpha1.FlowExport{
+		{ObjectMeta: metav1.ObjectMeta{Name: "some", Generation: 2}, Spec: v1alpha1.FlowExportSpec{
+			Collectors: []v1alpha1.FlowCollector{
+				{Name: "all", Address: "a:1"},
+				{Name: "narrow", Address: "b:1", Transport: v1alpha1.FlowUDP, Protocols: []v1alpha1.FlowProtocol{name("nobody")}, Direction: v1alpha1.FlowsEgress, PodSelector: web},
+			},
+			Protocols: []v1alpha1.FlowProtocol{name("UDP"), name("web"), name("bogus")}, Direction: v1alpha1.FlowsIngress, PodSelector: web,
+			Groups:        []v1alpha1.FlowProtocolGroup{{Name: "web", Protocols: []v1alpha1.FlowProtocol{intstr.FromInt32(6), name("tcp")}}},
+			IncludeDenied: new(false), ActiveTimeout: &minute, IdleTimeout: &minute, PollInterval: &minute,
+			LabelKeys: []string{"team", "app"}, EnterpriseNumber: 4294967295,
+		}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "refused", Generation: 1}, Spec: v1alpha1.FlowExportSpec{
+			Collectors: []v1alpha1.FlowCollector{{Name: "all", Address: "a:0"}},
+		}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "all", Generation: 1}, Spec: v1alpha1.FlowExportSpec{
+			Collectors: []v1alpha1.FlowCollector{{Name: "all", Address: "a:1", Transport: v1alpha1.FlowTCP, Direction: v1alpha1.FlowsBoth}}, PodSelector: &metav1.LabelSelector{},
+		}},
+	}
+	webAddresses := map[netip.Addr]struct{}{netip.MustParseAddr("10.0.0.1"): {}, netip.MustParseAddr("fd00::1"): {}}
+	want := []flowexport.Config{
+		{Name: "all", IncludeDenied: true, Collectors: []flowexport.Collector{{Name: "all", Address: "a:1", Transport: flowexport.TCP}}},
+		{
+			Name: "some", Filter: flowexport.Filter{Protocols: []uint8{6, 17}, Direction: flowexport.Ingress, Pods: webAddresses},
+			ActiveTimeout: time.Minute, IdleTimeout: time.Minute, PollInterval: time.Minute, LabelKeys: []string{"app", "team"}, EnterpriseNumber: 4294967295,
+			Collectors: []flowexport.Collector{
+				{Name: "all", Address: "a:1", Transport: flowexport.TLS},
+				{Name: "narrow", Address: "b:1", Transport: flowexport.UDP, Filter: &flowexport.Filter{Protocols: []uint8{}, Direction: flowexport.Egress, Pods: webAddresses}},
+			},
+		},
+	}
+	configs, followed := flowConfigs(exports, pods)
+	// An empty list of protocols wants none, and nil all: these are told apart.
+	empty := cmp.FilterPath(func(p cmp.Path) bool { return strings.HasSuffix(p.GoString(), ".CABundle") }, cmpopts.EquateEmpty())
+	if diff := cmp.Diff(want, configs, empty, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(followed) != 3 || followed[0].name != "all" || len(followed[1].faults) != 1 || followed[2].generation != 2 {
+		t.Errorf("followed are %+v", followed)
+	}
+}
+
+func TestTrackedIsTheSame(t *testing.T) {
+	for n := range 256 {
+		if a, b := protocols.Tracked(uint8(n)), flowexport.Tracked(uint8(n)); a != b {
+			t.Errorf("the manager takes %d for tracked: %t, and the exporter: %t", n, a, b)
+		}
+	}
+}
+
+func TestFlowDenial(t *testing.T) {
+	at := netip.MustParseAddrPort
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	e := verdict.Event{
+		Time: when, Verdict: verdict.Deny, Policies: []string{"shop/web"}, Direction: plan.Egress, Layer: 7, Protocol: "TCP",
+		Client: verdict.Peer{Address: at("203.0.113.9:40000"), Via: at("192.0.2.1:41000")}, Server: verdict.Peer{Address: at("10.0.0.1:8080")},
+		Service: &verdict.Peer{Address: at("10.96.0.1:80")}, Application: "http1", HTTP: &verdict.HTTP{Method: "GET", Path: "/secret", Host: "shop"},
+		Why: []string{"the path is another"}, Reason: "rules",
+	}
+	want := flowexport.Denial{
+		Time: when, Protocol: 6, Client: at("192.0.2.1:41000"), OriginalClient: at("203.0.113.9:40000"), Server: at("10.0.0.1:8080"),
+		Service: at("10.96.0.1:80"), Direction: flowexport.Egress, ByEngine: true, Policies: []string{"shop/web"}, Reason: "the path is another",
+		Application: flowexport.Application{Protocol: "http1", Method: "GET", Path: "/secret", Name: "shop"},
+	}
+	same := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+	got, denied := flowDenial(&e)
+	if diff := cmp.Diff(want, got, same); !denied || diff != "" {
+		t.Errorf("denied: %t (-want +got):\n%s", denied, diff)
+	}
+	e.Verdict = verdict.Audit
+	if _, denied := flowDenial(&e); denied {
+		t.Error("what would have been denied counts as denied")
+	}
+	e.Verdict = verdict.Allow
+	if r, ok := flowRequest(&e); !ok || r.Client != want.Client || r.Application != want.Application {
+		t.Errorf("the request is %+v (%t)", r, ok)
+	}
+	signature := verdict.Event{
+		Time: when, Verdict: verdict.Deny, Layer: 7, Protocol: "UDP", Inspections: []string{"shop/prevent"}, Signature: &verdict.Signature{Message: "bad"}, Direction: plan.Ingress,
+	}
+	if got, ok := flowDenial(&signature); !ok || got.Reason != "bad" || got.Policies[0] != "shop/prevent" || got.Direction != flowexport.Ingress || got.Protocol != 17 {
+		t.Errorf("a signature's drop is %+v (%t)", got, ok)
+	}
+}

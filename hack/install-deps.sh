@@ -151,9 +151,11 @@ if [ "${1:-}" = kernel ]; then
   exit
 fi
 installed rsyslog || new_rsyslog=1
-packages nftables ethtool curl tcpdump iproute2 iputils-ping iptables util-linux ca-certificates procps containernetworking-plugins suricata-update rsyslog
+installed nfdump || new_nfdump=1
+packages nftables ethtool curl tcpdump iproute2 iputils-ping iptables util-linux ca-certificates procps containernetworking-plugins suricata-update rsyslog nfdump
 # Tests start an rsyslogd of their own; the machine's log is to stay as it is, also after it starts anew.
 if [ -n "${new_rsyslog:-}" ] && command -v systemctl >/dev/null; then systemctl --quiet disable rsyslog.service 2>/dev/null || true; fi
+if [ -n "${new_nfdump:-}" ] && command -v systemctl >/dev/null; then systemctl --quiet disable nfdump.service 2>/dev/null || true; fi
 [ "${1:-}" != bench ] || packages haproxy wrk
 if [ "${1:-}" = cluster ]; then
   packages containerd runc containernetworking-plugins buildah debootstrap nftables iproute2 util-linux ca-certificates conntrack

@@ -107,8 +107,8 @@ func (n *nfcapd) flows() []map[string]any {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		out, err := exec.CommandContext(ctx, "nfdump", "-q", "-N", "-r", file, "-o", "json").Output()
 		cancel()
-		if err != nil {
-			continue // it is being written
+		if err != nil || bytes.HasPrefix(out, []byte("No matching flows")) {
+			continue // it is being written, or empty
 		}
 		var some []map[string]any
 		if err := json.Unmarshal(slices.Concat([]byte("["), out, []byte("]")), &some); err != nil {

@@ -20,7 +20,7 @@ import (
 
 // fast is a configuration for tests: only what ends, or the exporter's own end, is told of.
 func fast(name string, to ...Collector) Config {
-	return Config{Name: name, Collectors: to, PollInterval: 50 * time.Millisecond, ActiveTimeout: time.Hour, IdleTimeout: time.Hour}
+	return Config{Name: name, Collectors: to, PollInterval: 200 * time.Millisecond, ActiveTimeout: time.Hour, IdleTimeout: time.Hour}
 }
 
 // knownConnections makes connections through a Service and straight to the server, over IPv4 and IPv6, by TCP and UDP, and waits until

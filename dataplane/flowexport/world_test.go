@@ -223,7 +223,7 @@ func newUserspaceWorld(t testing.TB) *userspaceWorld {
 	t.Helper()
 	l := ovstest.New(t)
 	w := &userspaceWorld{l, l.AddPod(10), l.AddPod(11)}
-	w.flow("priority=0,actions=NORMAL")
+	w.flow("priority=0,actions=drop") // not NORMAL: the engine's wire makes a ring
 	for i, p := range []*ovstest.Pod{w.client, w.server} {
 		for _, way := range [][2]uint32{{p.Ports.Pod, p.Ports.Uplink}, {p.Ports.Uplink, p.Ports.Pod}} {
 			w.flow(fmt.Sprintf("priority=5,in_port=%d,actions=output:%d", way[0], way[1]))

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -75,10 +74,10 @@ func newFlows(a *Agent) *flows {
 
 // denied tells exports of a verdict. It never waits.
 func (f *flows) denied(e *verdict.Event) {
-	if d, ok := flowDenial(e); ok {
+	if d, ok := node.FlowDenial(e); ok {
 		f.exporter.Denied(d)
 	}
-	if r, ok := flowRequest(e); ok {
+	if r, ok := node.FlowRequest(e); ok {
 		f.exporter.Requested(r)
 	}
 }
@@ -230,38 +229,12 @@ func (s *flowSource) Dump(ctx context.Context, q flowexport.Query, take func(*fl
 	return s.kernel.Dump(ctx, q, take)
 }
 
-// flowNames are the present names of connections' ends.
-type flowNames struct {
-	*node.Names
-	labels map[string]map[string]string // of the node's Pods, by "namespace/name"
-}
-
 // flowNames gives the names of the last Sync; nil before the first.
 func (a *Agent) flowNames() flowexport.Names {
-	n, s := a.plane.Load(), a.latest.Load()
-	if n == nil || s == nil {
-		return nil
+	if n := a.plane.Load(); n != nil {
+		if names := n.Names(); names != nil {
+			return names
+		}
 	}
-	names := n.Names()
-	if names == nil {
-		return nil
-	}
-	f := flowNames{names, make(map[string]map[string]string, len(s.pods))}
-	for i := range s.pods {
-		f.labels[s.pods[i].Namespace+"/"+s.pods[i].Name] = s.pods[i].Labels
-	}
-	return f
+	return nil
 }
-
-// Pod implements flowexport.Names.
-func (f flowNames) Pod(a netip.Addr) flowexport.Pod {
-	name := f.Names.Pod(a)
-	if name == "" {
-		return flowexport.Pod{}
-	}
-	namespace, pod, _ := strings.Cut(name, "/")
-	return flowexport.Pod{Namespace: namespace, Name: pod, Labels: f.labels[name]}
-}
-
-// Service implements flowexport.Names: the addresses of Services are theirs for all protocols.
-func (f flowNames) Service(at netip.AddrPort, _ uint8) string { return f.Names.Service(at) }

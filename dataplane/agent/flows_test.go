@@ -15,8 +15,6 @@ import (
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
 	"github.com/meerkat-dev/meerkat/dataplane/flowexport"
 	"github.com/meerkat-dev/meerkat/dataplane/flowexport/protocols"
-	"github.com/meerkat-dev/meerkat/dataplane/plan"
-	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
 func flowPod(name, app string, addresses ...string) corev1.Pod {
@@ -79,40 +77,5 @@ func TestTrackedIsTheSame(t *testing.T) {
 		if a, b := protocols.Tracked(uint8(n)), flowexport.Tracked(uint8(n)); a != b {
 			t.Errorf("the manager takes %d for tracked: %t, and the exporter: %t", n, a, b)
 		}
-	}
-}
-
-func TestFlowDenial(t *testing.T) {
-	at := netip.MustParseAddrPort
-	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	e := verdict.Event{
-		Time: when, Verdict: verdict.Deny, Policies: []string{"shop/web"}, Direction: plan.Egress, Layer: 7, Protocol: "TCP",
-		Client: verdict.Peer{Address: at("203.0.113.9:40000"), Via: at("192.0.2.1:41000")}, Server: verdict.Peer{Address: at("10.0.0.1:8080")},
-		Service: &verdict.Peer{Address: at("10.96.0.1:80")}, Application: "http1", HTTP: &verdict.HTTP{Method: "GET", Path: "/secret", Host: "shop"},
-		Why: []string{"the path is another"}, Reason: "rules",
-	}
-	want := flowexport.Denial{
-		Time: when, Protocol: 6, Client: at("192.0.2.1:41000"), OriginalClient: at("203.0.113.9:40000"), Server: at("10.0.0.1:8080"),
-		Service: at("10.96.0.1:80"), Direction: flowexport.Egress, ByEngine: true, Policies: []string{"shop/web"}, Reason: "the path is another",
-		Application: flowexport.Application{Protocol: "http1", Method: "GET", Path: "/secret", Name: "shop"},
-	}
-	same := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
-	got, denied := flowDenial(&e)
-	if diff := cmp.Diff(want, got, same); !denied || diff != "" {
-		t.Errorf("denied: %t (-want +got):\n%s", denied, diff)
-	}
-	e.Verdict = verdict.Audit
-	if _, denied := flowDenial(&e); denied {
-		t.Error("what would have been denied counts as denied")
-	}
-	e.Verdict = verdict.Allow
-	if r, ok := flowRequest(&e); !ok || r.Client != want.Client || r.Application != want.Application {
-		t.Errorf("the request is %+v (%t)", r, ok)
-	}
-	signature := verdict.Event{
-		Time: when, Verdict: verdict.Deny, Layer: 7, Protocol: "UDP", Inspections: []string{"shop/prevent"}, Signature: &verdict.Signature{Message: "bad"}, Direction: plan.Ingress,
-	}
-	if got, ok := flowDenial(&signature); !ok || got.Reason != "bad" || got.Policies[0] != "shop/prevent" || got.Direction != flowexport.Ingress || got.Protocol != 17 {
-		t.Errorf("a signature's drop is %+v (%t)", got, ok)
 	}
 }

@@ -229,7 +229,7 @@ func (n *Node) name(s plan.Snapshot, p *plan.NodePlan, numbers ledger.Numbers) {
 	}
 	d := verdict.NewDirectory(s.Pods, s.AddressSlices, p, numbers, n.denials, macs)
 	n.directory.Store(d)
-	n.names.Store(n.newNames(d, p, numbers))
+	n.names.Store(n.newNames(d, s.Pods, p, numbers))
 	n.clients.follow(p.NodeAddresses)
 	n.signatures.names.Store(alerts.NewDirectory(d, p, numbers, s.EndpointSlices))
 }

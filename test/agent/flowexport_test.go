@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/test/ipfix"
 )
 
 // export gives what a report says of a FlowExport; nil for nothing.
@@ -32,16 +33,16 @@ func exports(o *v1alpha1.FlowExport, degraded string) func(*v1alpha1.NodeInspect
 }
 
 // arrives sends something until a record of this node comes that is right.
-func (w *world) arrives(what string, c *flowCollector, send func(), right func(flowRecord) bool) flowRecord {
+func (w *world) arrives(what string, c *ipfix.Collector, send func(), right func(ipfix.Record) bool) ipfix.Record {
 	w.t.Helper()
-	var found flowRecord
+	var found ipfix.Record
 	w.eventually("a record arrives: "+what, func() error {
 		if send != nil {
 			send()
 		}
 		others := 0
-		for _, r := range c.all() {
-			if r.text(flowNode) != w.node {
+		for _, r := range c.All() {
+			if r.Text(ipfix.Node) != w.node {
 				continue
 			}
 			if others++; right(r) {
@@ -65,42 +66,42 @@ func TestFlowExport(t *testing.T) {
 	w.applyWeb()
 	w.report("the policy is in force", inForce)
 
-	udp := collectUDP(t)
+	udp := ipfix.CollectUDP(t)
 	o := &v1alpha1.FlowExport{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("connections-%d", w.number)},
 		Spec: v1alpha1.FlowExportSpec{
-			Collectors:  []v1alpha1.FlowCollector{{Name: "udp", Address: udp.address, Transport: v1alpha1.FlowUDP}},
+			Collectors:  []v1alpha1.FlowCollector{{Name: "udp", Address: udp.Address, Transport: v1alpha1.FlowUDP}},
 			Protocols:   []v1alpha1.FlowProtocol{intstr.FromString("web"), intstr.FromString("nobody-knows")},
 			Groups:      []v1alpha1.FlowProtocolGroup{{Name: "web", Protocols: []v1alpha1.FlowProtocol{intstr.FromString("Tcp")}}},
 			PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
-			LabelKeys:   []string{"app"}, EnterpriseNumber: flowEnterprise, PollInterval: &metav1.Duration{Duration: time.Second},
+			LabelKeys:   []string{"app"}, EnterpriseNumber: ipfix.Enterprise, PollInterval: &metav1.Duration{Duration: time.Second},
 		},
 	}
 	w.create(o)
 	w.report("it is exported", exports(o, ""))
 
 	web := w.pods["web"]
-	r := w.arrives("an allowed connection", udp, func() { w.get("client", "web", "/public/a") }, func(r flowRecord) bool {
-		return r.text(flowVerdict) == "allow" && r.text(flowServerPod) == "web" && r.text(flowPolicies) != ""
+	r := w.arrives("an allowed connection", udp, func() { w.get("client", "web", "/public/a") }, func(r ipfix.Record) bool {
+		return r.Text(ipfix.Verdict) == "allow" && r.Text(ipfix.ServerPod) == "web" && r.Text(ipfix.Policies) != ""
 	})
-	if r.number(flowProtocol) != 6 || r.address(flowServer).String() != web.Status.PodIP || r.address(flowSource).String() != w.pods["client"].Status.PodIP ||
-		r.text(flowServerNamespace) != w.namespace || r.text(flowServerLabels) != "app=web" || r.text(flowPolicies) != w.namespace+"/web" {
+	if r.Number(ipfix.Protocol) != 6 || r.Address(ipfix.Server).String() != web.Status.PodIP || r.Address(ipfix.Source).String() != w.pods["client"].Status.PodIP ||
+		r.Text(ipfix.ServerNamespace) != w.namespace || r.Text(ipfix.ServerLabels) != "app=web" || r.Text(ipfix.Policies) != w.namespace+"/web" {
 		t.Errorf("the record of an allowed connection is %s", r)
 	}
-	r = w.arrives("a request that the engine denies", udp, func() { w.get("client", "web", "/secret") }, func(r flowRecord) bool {
-		return r.text(flowVerdict) == "deny" && r.text(flowPath) == "/secret"
+	r = w.arrives("a request that the engine denies", udp, func() { w.get("client", "web", "/secret") }, func(r ipfix.Record) bool {
+		return r.Text(ipfix.Verdict) == "deny" && r.Text(ipfix.Path) == "/secret"
 	})
-	if r.text(flowMethod) != "GET" || r.number(flowEvent) != 3 || r.number(flowDeniedBy) != 2 || r.text(flowDenyReason) == "" || r.text(flowPolicies) != w.namespace+"/web" {
+	if r.Text(ipfix.Method) != "GET" || r.Number(ipfix.Event) != 3 || r.Number(ipfix.DeniedBy) != 2 || r.Text(ipfix.DenyReason) == "" || r.Text(ipfix.Policies) != w.namespace+"/web" {
 		t.Errorf("the record of a denied request is %s", r)
 	}
-	r = w.arrives("a connection that the flows deny", udp, func() { w.get("stranger", "web", "/public/a") }, func(r flowRecord) bool {
-		return r.text(flowVerdict) == "deny" && r.number(flowDeniedBy) == 1
+	r = w.arrives("a connection that the flows deny", udp, func() { w.get("stranger", "web", "/public/a") }, func(r ipfix.Record) bool {
+		return r.Text(ipfix.Verdict) == "deny" && r.Number(ipfix.DeniedBy) == 1
 	})
-	if r.address(flowSource).String() != w.pods["stranger"].Status.PodIP || r.text(flowServerPod) != "web" {
+	if r.Address(ipfix.Source).String() != w.pods["stranger"].Status.PodIP || r.Text(ipfix.ServerPod) != "web" {
 		t.Errorf("the record of a denied connection is %s", r)
 	}
-	for _, r := range udp.all() {
-		if r.text(flowNode) == w.node && r.number(flowProtocol) != 6 {
+	for _, r := range udp.All() {
+		if r.Text(ipfix.Node) == w.node && r.Number(ipfix.Protocol) != 6 {
 			t.Errorf("another protocol is exported: %s", r)
 		}
 	}
@@ -116,22 +117,22 @@ func TestFlowExport(t *testing.T) {
 	w.checkMetrics(address)
 
 	// Changed while the agent runs: another collector, by TLS, and without what is denied.
-	secure, authority := collectTLS(t)
+	secure, authority := ipfix.CollectTLS(t)
 	w.changeExport(o, func() {
-		o.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "tls", Address: secure.address, CABundle: authority}}
+		o.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "tls", Address: secure.Address, CABundle: authority}}
 		o.Spec.IncludeDenied = new(false)
 	})
 	w.report("the other is exported", exports(o, ""))
-	w.arrives("an allowed connection, by TLS", secure, func() { w.get("client", "web", "/secret"); w.get("client", "web", "/public/b") }, func(r flowRecord) bool {
-		return r.text(flowVerdict) == "allow" && r.text(flowServerPod) == "web"
+	w.arrives("an allowed connection, by TLS", secure, func() { w.get("client", "web", "/secret"); w.get("client", "web", "/public/b") }, func(r ipfix.Record) bool {
+		return r.Text(ipfix.Verdict) == "allow" && r.Text(ipfix.ServerPod) == "web"
 	})
-	for _, r := range secure.all() {
-		if r.text(flowVerdict) == "deny" && r.text(flowNode) == w.node {
+	for _, r := range secure.All() {
+		if r.Text(ipfix.Verdict) == "deny" && r.Text(ipfix.Node) == w.node {
 			t.Errorf("what was denied is exported: %s", r)
 		}
 	}
-	udp.check(t)
-	secure.check(t)
+	udp.Check(t)
+	secure.Check(t)
 
 	w.changeExport(o, func() {
 		o.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "away", Address: freeAddress(t), Transport: v1alpha1.FlowTCP}}

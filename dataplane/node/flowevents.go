@@ -1,4 +1,4 @@
-package agent
+package node
 
 import (
 	"strings"
@@ -9,8 +9,8 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/verdict"
 )
 
-// flowDenial is a verdict event as exports tell of it; false when nothing was denied.
-func flowDenial(e *verdict.Event) (flowexport.Denial, bool) {
+// FlowDenial is a verdict event as exports tell of it; false when nothing was denied.
+func FlowDenial(e *verdict.Event) (flowexport.Denial, bool) {
 	number, known := protocols.Number(e.Protocol)
 	if e.Verdict != verdict.Deny && e.Verdict != verdict.Drop || !known {
 		return flowexport.Denial{}, false
@@ -48,8 +48,8 @@ func flowReason(e *verdict.Event) string {
 	return "no rule allows it"
 }
 
-// flowRequest is a verdict event of an allowed request; false when it is none.
-func flowRequest(e *verdict.Event) (flowexport.Request, bool) {
+// FlowRequest is a verdict event of an allowed request; false when it is none.
+func FlowRequest(e *verdict.Event) (flowexport.Request, bool) {
 	number, known := protocols.Number(e.Protocol)
 	if e.Verdict != verdict.Allow || !known {
 		return flowexport.Request{}, false

@@ -1,4 +1,5 @@
-package agent
+// Package ipfix is a collector of IPFIX for tests. It was written from RFC 7011, and shares nothing with what it tests.
+package ipfix
 
 import (
 	"crypto/ecdsa"
@@ -21,102 +22,118 @@ import (
 	"time"
 )
 
-// flowElement is an element of IPFIX: IANA's where the enterprise is 0.
-type flowElement struct {
-	enterprise uint32
-	id         uint16
+// Element is an element of IPFIX: IANA's where the enterprise is 0.
+type Element struct {
+	Enterprise uint32
+	ID         uint16
 }
 
-// Elements that the tests look at.
-const flowEnterprise = 32473
+// Enterprise is the number that tests export under: it is for documentation.
+const Enterprise = 32473
 
+// Elements that tests look at: IANA's, and those of package flowexport.
 var (
-	flowProtocol = flowElement{0, 4}
-	flowSource   = flowElement{0, 8}
-	flowServer   = flowElement{0, 226}
-	flowNode     = flowElement{0, 300}
-	flowMethod   = flowElement{0, 459}
-	flowPath     = flowElement{0, 461}
-	flowEvent    = flowElement{0, 233}
+	Protocol        = Element{0, 4}
+	Source          = Element{0, 8}
+	Source6         = Element{0, 27}
+	Destination     = Element{0, 12}
+	Destination6    = Element{0, 28}
+	DestinationPort = Element{0, 11}
+	Carried         = Element{0, 225}
+	Carried6        = Element{0, 281}
+	Server          = Element{0, 226}
+	Server6         = Element{0, 282}
+	ServerPort      = Element{0, 228}
+	Node            = Element{0, 300}
+	Event           = Element{0, 233}
+	Method          = Element{0, 459}
+	Path            = Element{0, 461}
 
-	flowServerNamespace = flowElement{flowEnterprise, 4}
-	flowServerPod       = flowElement{flowEnterprise, 5}
-	flowServerLabels    = flowElement{flowEnterprise, 6}
-	flowVerdict         = flowElement{flowEnterprise, 8}
-	flowPolicies        = flowElement{flowEnterprise, 9}
-	flowDenyReason      = flowElement{flowEnterprise, 11}
-	flowDeniedBy        = flowElement{flowEnterprise, 12}
+	SourcePod       = Element{Enterprise, 2}
+	ServerNamespace = Element{Enterprise, 4}
+	ServerPod       = Element{Enterprise, 5}
+	ServerLabels    = Element{Enterprise, 6}
+	Service         = Element{Enterprise, 7}
+	Verdict         = Element{Enterprise, 8}
+	Policies        = Element{Enterprise, 9}
+	DenyReason      = Element{Enterprise, 11}
+	DeniedBy        = Element{Enterprise, 12}
 )
 
-// flowRecord is a record of IPFIX.
-type flowRecord map[flowElement][]byte
+// Record is a record of IPFIX.
+type Record map[Element][]byte
 
 // String is the record for people: what of it can be read.
-func (r flowRecord) String() string {
+func (r Record) String() string {
 	var parts []string
 	for e, value := range r {
-		parts = append(parts, fmt.Sprintf("%d/%d: %q", e.enterprise, e.id, value))
+		parts = append(parts, fmt.Sprintf("%d/%d: %q", e.Enterprise, e.ID, value))
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, ", ")
 }
 
-func (r flowRecord) text(e flowElement) string { return string(r[e]) }
+// Text is an element that is a string; empty when the record has none.
+func (r Record) Text(e Element) string { return string(r[e]) }
 
-func (r flowRecord) number(e flowElement) (n uint64) {
+// Number is an element that is a number; 0 when the record has none.
+func (r Record) Number(e Element) (n uint64) {
 	for _, b := range r[e] {
 		n = n<<8 | uint64(b)
 	}
 	return n
 }
 
-func (r flowRecord) address(e flowElement) netip.Addr {
+// Address is an element that is an address; invalid when the record has none.
+func (r Record) Address(e Element) netip.Addr {
 	a, _ := netip.AddrFromSlice(r[e])
 	return a
 }
 
-// flowCollector is a collector of IPFIX. It keeps the records that it gets.
-type flowCollector struct {
-	address string
+// Collector is a collector of IPFIX. It keeps the records that it gets.
+type Collector struct {
+	// Address is where it takes records.
+	Address string
 
 	mu      sync.Mutex
-	records []flowRecord
+	records []Record
 	faults  []error
 }
 
-func (c *flowCollector) all() []flowRecord {
+// All gives the records that have come.
+func (c *Collector) All() []Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]flowRecord(nil), c.records...)
+	return append([]Record(nil), c.records...)
 }
 
-func (c *flowCollector) fault(err error) {
+func (c *Collector) fault(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults = append(c.faults, err)
 }
 
-// check fails the test when something came that is no IPFIX.
-func (c *flowCollector) check(t *testing.T) {
+// Check fails the test when something came that is no IPFIX.
+func (c *Collector) Check(t testing.TB) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, err := range c.faults {
-		t.Errorf("the collector at %s: %v", c.address, err)
+		t.Errorf("the collector at %s: %v", c.Address, err)
 	}
 }
 
-// collectUDP starts a collector by UDP.
-func collectUDP(t *testing.T) *flowCollector {
+// CollectUDP starts a collector by UDP.
+func CollectUDP(t testing.TB) *Collector {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &flowCollector{address: conn.LocalAddr().String()}
+	c := &Collector{Address: conn.LocalAddr().String()}
 	t.Cleanup(func() { _ = conn.Close() })
 	go func() {
-		d := flowDecoder{to: c}
+		d := decoder{to: c}
 		for buffer := make([]byte, 65536); ; {
 			n, _, err := conn.ReadFrom(buffer)
 			if err != nil {
@@ -128,8 +145,8 @@ func collectUDP(t *testing.T) *flowCollector {
 	return c
 }
 
-// collectTLS starts a collector by TLS, with a certificate for 127.0.0.1, which it gives in PEM.
-func collectTLS(t *testing.T) (c *flowCollector, authority string) {
+// CollectTLS starts a collector by TLS, with a certificate for 127.0.0.1, which it gives in PEM.
+func CollectTLS(t testing.TB) (c *Collector, authority string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -149,7 +166,7 @@ func collectTLS(t *testing.T) (c *flowCollector, authority string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = &flowCollector{address: listener.Addr().String()}
+	c = &Collector{Address: listener.Addr().String()}
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		for {
@@ -159,7 +176,7 @@ func collectTLS(t *testing.T) (c *flowCollector, authority string) {
 			}
 			go func() {
 				defer conn.Close() //nolint:errcheck // nothing is written
-				d := flowDecoder{to: c}
+				d := decoder{to: c}
 				for {
 					message, err := readMessage(conn)
 					if err != nil {
@@ -184,20 +201,20 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// flowDecoder reads the messages of one session.
-type flowDecoder struct {
-	to        *flowCollector
-	templates map[uint16][]flowField
+// decoder reads the messages of one session.
+type decoder struct {
+	to        *Collector
+	templates map[uint16][]field
 }
 
-type flowField struct {
-	flowElement
+type field struct {
+	Element
 	length uint16
 }
 
 var errShort = errors.New("a message of IPFIX ends too early")
 
-func (d *flowDecoder) message(b []byte) {
+func (d *decoder) message(b []byte) {
 	defer func() {
 		if recover() != nil { // an index beyond the end
 			d.to.fault(errShort)
@@ -224,19 +241,19 @@ func (d *flowDecoder) message(b []byte) {
 	}
 }
 
-func (d *flowDecoder) templateSet(set []byte) {
+func (d *decoder) templateSet(set []byte) {
 	if d.templates == nil {
-		d.templates = map[uint16][]flowField{}
+		d.templates = map[uint16][]field{}
 	}
 	for len(set) >= 4 {
 		id, count := binary.BigEndian.Uint16(set), binary.BigEndian.Uint16(set[2:])
 		set = set[4:]
-		var fields []flowField
+		var fields []field
 		for range count {
-			f := flowField{flowElement{0, binary.BigEndian.Uint16(set)}, binary.BigEndian.Uint16(set[2:])}
+			f := field{Element{0, binary.BigEndian.Uint16(set)}, binary.BigEndian.Uint16(set[2:])}
 			set = set[4:]
-			if f.id&0x8000 != 0 {
-				f.id, f.enterprise = f.id&0x7fff, binary.BigEndian.Uint32(set)
+			if f.ID&0x8000 != 0 {
+				f.ID, f.Enterprise = f.ID&0x7fff, binary.BigEndian.Uint32(set)
 				set = set[4:]
 			}
 			fields = append(fields, f)
@@ -245,8 +262,8 @@ func (d *flowDecoder) templateSet(set []byte) {
 	}
 }
 
-func (d *flowDecoder) record(fields []flowField, set []byte) (rest []byte) {
-	r := flowRecord{}
+func (d *decoder) record(fields []field, set []byte) (rest []byte) {
+	r := Record{}
 	for _, f := range fields {
 		length := int(f.length)
 		if f.length == 0xffff {
@@ -255,7 +272,7 @@ func (d *flowDecoder) record(fields []flowField, set []byte) (rest []byte) {
 				length, set = int(binary.BigEndian.Uint16(set)), set[2:]
 			}
 		}
-		r[f.flowElement], set = set[:length], set[length:]
+		r[f.Element], set = set[:length], set[length:]
 	}
 	d.to.mu.Lock()
 	defer d.to.mu.Unlock()

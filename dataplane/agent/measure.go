@@ -74,12 +74,13 @@ var (
 	}
 	engineDropsDesc = prometheus.NewDesc("meerkat_engine_drops_total", "Packets that the engine dropped, by its own word for the reason.",
 		[]string{"reason"}, nil)
-	probesDesc     = prometheus.NewDesc("meerkat_engine_probes_total", "Probes that were sent through the engine.", nil, nil)
-	probesLostDesc = prometheus.NewDesc("meerkat_engine_probes_lost_total", "Probes that did not come back from the engine in time.", nil, nil)
-	probeRTTDesc   = prometheus.NewDesc("meerkat_engine_probe_rtt_seconds", "How long the last probe took that came back from the engine.", nil, nil)
-	eventsLostDesc = prometheus.NewDesc("meerkat_engine_events_lost_total", "Events of the engine for which the agent had no room.", nil, nil)
-	trackedDesc    = prometheus.NewDesc("meerkat_conntrack_connections", "Connections that conntrack holds, of everybody on the node.", nil, nil)
-	trackLimitDesc = prometheus.NewDesc("meerkat_conntrack_limit", "How many connections conntrack can hold.", nil, nil)
+	probesDesc       = prometheus.NewDesc("meerkat_engine_probes_total", "Probes that were sent through the engine.", nil, nil)
+	probesLostDesc   = prometheus.NewDesc("meerkat_engine_probes_lost_total", "Probes that did not come back from the engine in time.", nil, nil)
+	probeRTTDesc     = prometheus.NewDesc("meerkat_engine_probe_rtt_seconds", "How long the last probe took that came back from the engine.", nil, nil)
+	eventsLostDesc   = prometheus.NewDesc("meerkat_engine_events_lost_total", "Events of the engine for which the agent had no room.", nil, nil)
+	verdictsLostDesc = prometheus.NewDesc("meerkat_verdicts_lost_total", "Denials and audits that took effect, and of which nothing is told, since too many came.", nil, nil)
+	trackedDesc      = prometheus.NewDesc("meerkat_conntrack_connections", "Connections that conntrack holds, of everybody on the node.", nil, nil)
+	trackLimitDesc   = prometheus.NewDesc("meerkat_conntrack_limit", "How many connections conntrack can hold.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -87,7 +88,7 @@ func (c engineCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, counter := range engineCounters {
 		out <- counter.desc
 	}
-	for _, d := range []*prometheus.Desc{engineDropsDesc, probesDesc, probesLostDesc, probeRTTDesc, eventsLostDesc, trackedDesc, trackLimitDesc} {
+	for _, d := range []*prometheus.Desc{engineDropsDesc, probesDesc, probesLostDesc, probeRTTDesc, eventsLostDesc, verdictsLostDesc, trackedDesc, trackLimitDesc} {
 		out <- d
 	}
 }
@@ -106,6 +107,7 @@ func (c engineCollector) Collect(out chan<- prometheus.Metric) {
 	tell(probesLostDesc, prometheus.CounterValue, float64(s.ProbesLost))
 	tell(probeRTTDesc, prometheus.GaugeValue, s.RTT.Seconds())
 	tell(eventsLostDesc, prometheus.CounterValue, float64(s.EventsLost))
+	tell(verdictsLostDesc, prometheus.CounterValue, float64(n.VerdictsLost()))
 	m := c.agent.measure(n)
 	for _, counter := range engineCounters {
 		if value, ok := number(m.engine, counter.path[0], counter.path[1]); ok {

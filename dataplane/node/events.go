@@ -63,10 +63,14 @@ func (n *Node) followReports(ctx context.Context) {
 		select {
 		case queue <- r:
 		default:
-			n.cfg.Log.V(1).Info("A verdict event is lost: more denials than can be told of")
+			n.verdictsLost.Add(1)
 		}
 	}
 }
+
+// VerdictsLost counts denials, audits and reports of requests of which no verdict event was made, since more came than the node could tell
+// of. They took effect all the same.
+func (n *Node) VerdictsLost() uint64 { return n.verdictsLost.Load() }
 
 // reportVerdicts turns what the engine and the flows report into verdict events.
 func (n *Node) reportVerdicts(ctx context.Context, queue <-chan report) {

@@ -103,6 +103,8 @@ type Node struct {
 	meanings  atomic.Pointer[map[uint32]suricatarules.Meaning] // of the rules, by sid
 	denied    chan engine.DeniedPacket
 	telling   sync.Mutex // held while OnVerdict runs
+	// verdictsLost counts what came faster than it could be told of.
+	verdictsLost atomic.Uint64
 	// signatures are the engines of inspections.
 	signatures *signatureEngines
 	clients    clients
@@ -191,7 +193,8 @@ func (n *Node) startEngine(ctx context.Context) error {
 	cfg.OnDenied = func(p engine.DeniedPacket) {
 		select {
 		case n.denied <- p:
-		default: // a flood of denied packets tells nothing new
+		default: // a flood of denied packets tells little that is new
+			n.verdictsLost.Add(1)
 		}
 	}
 	e, err := engine.New(cfg, n.cfg.Log.WithName("engine"))

@@ -46,7 +46,7 @@ func (w *world) checkMetrics(address string) {
 			"meerkat_engine_inspecting": 1, "meerkat_engine_restarts_total": 0, "meerkat_engine_connections_total": 2,
 			"meerkat_engine_packets_total": 10, "meerkat_engine_bytes_total": 1000, "meerkat_engine_ring_losses_total": 0,
 			"meerkat_engine_drops_total": 1, "meerkat_engine_probes_total": 1, "meerkat_engine_probes_lost_total": 0,
-			"meerkat_engine_probe_rtt_seconds": 1e-6, "meerkat_engine_events_lost_total": 0, "meerkat_conntrack_connections": 1,
+			"meerkat_engine_probe_rtt_seconds": 1e-6, "meerkat_engine_events_lost_total": 0, "meerkat_verdicts_lost_total": 0, "meerkat_conntrack_connections": 1,
 			"meerkat_conntrack_limit": 1000, "meerkat_flow_repairs_total": 0, "meerkat_switch_restarts_total": 0,
 		} {
 			if family := families[name]; family == nil || total(family) < least {

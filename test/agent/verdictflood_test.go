@@ -49,7 +49,7 @@ func TestVerdictFlood(t *testing.T) {
 	engine := &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.EngineName}}
 	w.create(engine)
 	metrics := freeAddress(t)
-	w.startAgentWith(func(o *order) { o.Metrics = metrics })
+	p := w.startAgentWith(func(o *order) { o.Metrics = metrics })
 	w.applyWeb()
 	w.report("the policy is in force", inForce)
 
@@ -124,9 +124,10 @@ func TestVerdictFlood(t *testing.T) {
 				outputs(nil)
 			}
 			time.Sleep(2 * time.Second) // outputs are looked at every second
-			before := countersOf(t, metrics)
+			before, cpu := countersOf(t, metrics), p.processor(t)
 			denials := int(lasts.Seconds() * floodRate)
 			rates[told] = w.askDuring(func() { flood.send(t, denials) })
+			t.Logf("told %t: the agent took %s of a processor", told, p.processor(t)-cpu)
 			w.settled(metrics)
 			accounted(t, told, float64(denials), before, countersOf(t, metrics))
 			if told {
@@ -252,6 +253,22 @@ func countersOf(t *testing.T, address string) counted {
 		}
 	}
 	return all
+}
+
+// processor is how much of a processor a process has had.
+func (p *process) processor(t *testing.T) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, errUser := strconv.Atoi(fields[11])
+	system, errSystem := strconv.Atoi(fields[12])
+	if err := errors.Join(errUser, errSystem); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond // in hundredths of a second
 }
 
 // accounted checks that each denial became a verdict event or is counted as lost, and each event so for everybody who was to be told.

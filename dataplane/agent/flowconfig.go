@@ -55,7 +55,9 @@ func flowFilter(path string, list []v1alpha1.FlowProtocol, spec *v1alpha1.FlowEx
 	selector *metav1.LabelSelector, pods []corev1.Pod) flowexport.Filter {
 	f := flowexport.Filter{Pods: selectedAddresses(selector, pods)}
 	if set := protocols.Resolve(path, list, spec.Groups); !set.All {
-		f.Protocols = append([]uint8{}, set.Numbers...) // none, and not all, where no name is known
+		if f.Protocols = set.Numbers; f.Protocols == nil {
+			f.Protocols = []uint8{} // none, and not all: no name is known
+		}
 	}
 	switch direction {
 	case v1alpha1.FlowsIngress:

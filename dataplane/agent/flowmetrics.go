@@ -14,7 +14,7 @@ var (
 	flowRecordsDesc = prometheus.NewDesc("meerkat_flowexport_records_total", "Records that were sent to a collector of a FlowExport.", flowLabels, nil)
 	flowLostDesc    = prometheus.NewDesc("meerkat_flowexport_lost_total",
 		"Records that were lost, by reason: BufferFull (the collector was away or too slow), NotDelivered (the connection broke, or a datagram was refused), TooLarge, or Stopped (the agent ended, or the collector was taken away).",
-		append(flowLabels[:2:2], "reason"), nil)
+		[]string{"export", "collector", "reason"}, nil)
 	flowBytesDesc = prometheus.NewDesc("meerkat_flowexport_bytes_total", "Bytes of messages that were sent to a collector, templates included.", flowLabels, nil)
 	flowUpDesc    = prometheus.NewDesc("meerkat_flowexport_collector_up",
 		"1 while a collector takes records, as far as that can be known; over UDP it is known only when datagrams are refused.", flowLabels, nil)

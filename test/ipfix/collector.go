@@ -2,6 +2,7 @@
 package ipfix
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -104,7 +105,7 @@ type Collector struct {
 func (c *Collector) All() []Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]Record(nil), c.records...)
+	return slices.Clone(c.records)
 }
 
 func (c *Collector) fault(err error) {
@@ -139,7 +140,7 @@ func CollectUDP(t testing.TB) *Collector {
 			if err != nil {
 				return
 			}
-			d.message(append([]byte(nil), buffer[:n]...))
+			d.message(bytes.Clone(buffer[:n]))
 		}
 	}()
 	return c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -36,8 +37,9 @@ const (
 	flowsEvery = time.Second
 	// mostFlowExports bounds how many exports a node follows: the CRD's limit of what it reports.
 	mostFlowExports = 100
-	// lostFor is how long after a loss an export counts as degraded.
-	lostFor = 5 * time.Minute
+	// lostFor is how long after a loss an export counts as degraded, and faultFor how long after a fault of a collector: one that takes
+	// connections and ends them again would have the report written every second.
+	lostFor, faultFor = 5 * time.Minute, 15 * time.Second
 )
 
 // flows follows FlowExports.
@@ -46,8 +48,8 @@ type flows struct {
 	// followed are the exports as they were last followed, sorted by name.
 	followed atomic.Pointer[[]followedExport]
 
-	mu     sync.Mutex
-	losses map[[2]string]loss // by export and collector
+	mu    sync.Mutex
+	known map[[2]string]collectorRecord // by export and collector
 }
 
 // followedExport is an export that the node follows, or would.
@@ -57,14 +59,17 @@ type followedExport struct {
 	faults     []string
 }
 
-// loss is how many records a collector has lost, and when that last grew.
-type loss struct {
-	count uint64
-	grew  time.Time
+// collectorRecord is what is remembered of a collector: how many records it has lost, and when that last grew; and what kept it from taking
+// them, and when that last was so.
+type collectorRecord struct {
+	lost   uint64
+	grew   time.Time
+	fault  string
+	faulty time.Time
 }
 
 func newFlows(a *Agent) *flows {
-	f := &flows{losses: map[[2]string]loss{}}
+	f := &flows{known: map[[2]string]collectorRecord{}}
 	f.exporter = flowexport.New(flowexport.Options{
 		Node: a.cfg.Node, Source: &flowSource{agent: a, kernel: &flowexport.Kernel{Netns: a.cfg.Netns}}, Names: a.flowNames,
 		Log: a.cfg.Log.WithName("flowexport"),
@@ -93,7 +98,7 @@ func (a *Agent) followFlows(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		a.flows.noteLosses(time.Now())
+		a.flows.note(a.flows.exporter.Status(), time.Now())
 		s := a.latest.Load()
 		if !a.heard.Load() || s == nil {
 			continue // Pods are not known yet
@@ -132,31 +137,37 @@ func flowConfigs(exports []v1alpha1.FlowExport, pods []corev1.Pod) ([]flowexport
 	return configs, followed
 }
 
-// noteLosses sees whether any collector has lost records since the last time.
-func (f *flows) noteLosses(now time.Time) {
-	status := f.exporter.Status()
+// ownPort is the end of a connection that is another one at each attempt, in an error's text.
+var ownPort = regexp.MustCompile(`\S+->`)
+
+// note remembers how collectors are doing.
+func (f *flows) note(status flowexport.Status, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	seen := make(map[[2]string]bool, len(status.Collectors))
+	next := make(map[[2]string]collectorRecord, len(status.Collectors))
 	for i := range status.Collectors {
 		c := &status.Collectors[i]
 		key := [2]string{c.Config, c.Collector}
-		seen[key] = true
-		var count uint64
+		r := f.known[key]
+		var lost uint64
 		for reason, n := range c.Lost {
 			if reason != flowexport.LostStopped {
-				count += n
+				lost += n
 			}
 		}
-		if was := f.losses[key]; count > was.count {
-			f.losses[key] = loss{count, now}
+		if lost > r.lost {
+			r.grew = now
 		}
-	}
-	for key := range f.losses {
-		if !seen[key] {
-			delete(f.losses, key)
+		r.lost = lost
+		if c.Fault != "" {
+			if now.Sub(r.faulty) >= faultFor || r.fault == "" {
+				r.fault = ownPort.ReplaceAllString(c.Fault, "")
+			}
+			r.faulty = now
 		}
+		next[key] = r
 	}
+	f.known = next
 }
 
 // report says how exports fare on the node.
@@ -178,28 +189,29 @@ func (f *flows) report(now time.Time) []v1alpha1.NodeFlowExport {
 		case status.PollError != "":
 			n.Programmed, n.Reason, n.Message = false, ReasonConnectionsUnreadable, cut(status.PollError, longest)
 		default:
-			n.Degraded, n.DegradedMessage = f.trouble(e.name, &status, now)
+			n.Degraded, n.DegradedMessage = f.trouble(e.name, now)
 		}
 		all = append(all, n)
 	}
 	return all
 }
 
-// trouble says what needs a look about an export's collectors.
-func (f *flows) trouble(name string, status *flowexport.Status, now time.Time) (reason, message string) {
+// trouble says what needs a look about an export's collectors. f.mu is held.
+func (f *flows) trouble(name string, now time.Time) (reason, message string) {
 	var away, lost []string
-	for i := range status.Collectors {
-		c := &status.Collectors[i]
-		if c.Config != name {
+	for key, r := range f.known {
+		if key[0] != name {
 			continue
 		}
-		if c.Fault != "" {
-			away = append(away, "collector "+c.Collector+": "+c.Fault)
+		if r.fault != "" && now.Sub(r.faulty) < faultFor {
+			away = append(away, "collector "+key[1]+": "+r.fault)
 		}
-		if l, ok := f.losses[[2]string{name, c.Collector}]; ok && now.Sub(l.grew) < lostFor {
-			lost = append(lost, c.Collector)
+		if !r.grew.IsZero() && now.Sub(r.grew) < lostFor {
+			lost = append(lost, key[1])
 		}
 	}
+	slices.Sort(away)
+	slices.Sort(lost)
 	switch {
 	case len(away) > 0:
 		return ReasonCollectorUnreachable, cut(strings.Join(away, ". "), longest)

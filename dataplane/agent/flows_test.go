@@ -79,3 +79,42 @@ func TestTrackedIsTheSame(t *testing.T) {
 		}
 	}
 }
+
+// TestFlowTrouble: a collector that is away is told of for a while after it is back, in one text, and a loss for longer; what is lost when an
+// agent ends is none.
+func TestFlowTrouble(t *testing.T) {
+	f := &flows{known: map[[2]string]collectorRecord{}}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	collector := func(fault string, lost, stopped uint64) flowexport.Status {
+		return flowexport.Status{Collectors: []flowexport.CollectorStatus{{
+			Config: "all", Collector: "archive", Fault: fault, Lost: map[flowexport.LossReason]uint64{flowexport.LostBufferFull: lost, flowexport.LostStopped: stopped},
+		}}}
+	}
+	const first = "collector archive: read tcp 192.0.2.1:4739: connection reset by peer"
+	for _, step := range []struct {
+		after           time.Duration
+		status          flowexport.Status
+		reason, message string
+	}{
+		{0, collector("", 0, 0), "", ""},
+		{time.Second, collector("", 0, 5), "", ""},
+		{time.Second, collector("read tcp 10.0.0.1:41000->192.0.2.1:4739: connection reset by peer", 0, 5), ReasonCollectorUnreachable, first},
+		{time.Second, collector("", 0, 5), ReasonCollectorUnreachable, first},
+		{time.Second, collector("EOF", 0, 5), ReasonCollectorUnreachable, first}, // one text while it lasts
+		{faultFor - time.Second, collector("", 0, 5), ReasonCollectorUnreachable, first},
+		{time.Second, collector("", 0, 5), "", ""},
+		{time.Minute, collector("EOF", 0, 5), ReasonCollectorUnreachable, "collector archive: EOF"},
+		{faultFor, collector("", 7, 5), ReasonRecordsLost, "records for archive were lost in the last five minutes"},
+		{lostFor - time.Second, collector("", 7, 5), ReasonRecordsLost, "records for archive were lost in the last five minutes"},
+		{time.Second, collector("", 7, 5), "", ""},
+	} {
+		now = now.Add(step.after)
+		f.note(step.status, now)
+		if reason, message := f.trouble("all", now); reason != step.reason || !strings.HasPrefix(message, step.message) || (message == "") != (step.message == "") {
+			t.Errorf("at %s: %s, %q; want %s, %q", now.Format(time.TimeOnly), reason, message, step.reason, step.message)
+		}
+		if reason, _ := f.trouble("other", now); reason != "" {
+			t.Errorf("another export is told of: %s", reason)
+		}
+	}
+}

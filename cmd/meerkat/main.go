@@ -70,6 +70,6 @@ inspections it writes the packets of connections that raised alerts (pcap), and 
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(newRender(), newConvert(), newWhoCan(), newReplay(), newLab(), newPcap(), newTrace(), newObserve(), newClusterExplain(), newClusterAudit(), newPromote(), newVersion())
+	root.AddCommand(newRender(), newConvert(), newWhoCan(), newReplay(), newLab(), newPcap(), newTrace(), newObserve(), newClusterExplain(), newClusterAudit(), newPromote(), newClusterSuggest(), newVersion())
 	return root
 }

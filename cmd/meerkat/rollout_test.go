@@ -26,6 +26,13 @@ func TestRolloutRefuses(t *testing.T) {
 		{"promote shop/web --since 0s", exitUsage, "--since is how far to look back"},
 		{"promote shop/web -o table2", exitUsage, "is none of table, json, yaml"},
 		{"promote shop/web --kubeconfig " + none, exitUsage, "set KUBECONFIG, or use --kubeconfig and --context"},
+		{"suggest", exitUsage, "See 'meerkat suggest --help'"},
+		{"suggest shop/web --kubeconfig " + none, exitUsage, "set KUBECONFIG"},
+		{"lab suggest web --name none", exitUsage, "write NAMESPACE/NAME, such as shop/web"},
+		{"suggest shop/web --since 0s", exitUsage, "--since is how far to look back"},
+		{"suggest shop/web --paths -1", exitUsage, "write 0 for any, or more"},
+		{"suggest shop/web --scope Ports", exitUsage, "is none of NamedPorts, AllPorts"},
+		{"lab suggest shop/web --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
 		{"lab audit --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
 	} {
 		root := newRoot()

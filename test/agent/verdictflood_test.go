@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
+	"github.com/meerkat-dev/meerkat/test/ipfix"
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
 )
 
@@ -90,7 +91,7 @@ func TestVerdictFlood(t *testing.T) {
 	newExport := func() *v1alpha1.FlowExport {
 		return &v1alpha1.FlowExport{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("flood-%d", w.number)},
-			Spec: v1alpha1.FlowExportSpec{EnterpriseNumber: flowEnterprise, Collectors: []v1alpha1.FlowCollector{
+			Spec: v1alpha1.FlowExportSpec{EnterpriseNumber: ipfix.Enterprise, Collectors: []v1alpha1.FlowCollector{
 				{Name: "udp", Address: sink.LocalAddr().String(), Transport: v1alpha1.FlowUDP}, {Name: "stalled", Address: stalled.Addr().String(), Transport: v1alpha1.FlowTCP},
 			}},
 		}

@@ -23,8 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meerkat-dev/meerkat/api/v1alpha1"
-	"github.com/meerkat-dev/meerkat/test/ipfix"
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
+	"github.com/meerkat-dev/meerkat/test/ipfix"
 )
 
 const (

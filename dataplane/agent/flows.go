@@ -45,6 +45,8 @@ const (
 // flows follows FlowExports.
 type flows struct {
 	exporter *flowexport.Exporter
+	// wanted tells that there is anything to export; without, verdicts are not looked at.
+	wanted atomic.Bool
 	// followed are the exports as they were last followed, sorted by name.
 	followed atomic.Pointer[[]followedExport]
 
@@ -79,6 +81,9 @@ func newFlows(a *Agent) *flows {
 
 // denied tells exports of a verdict. It never waits.
 func (f *flows) denied(e *verdict.Event) {
+	if !f.wanted.Load() {
+		return
+	}
 	if d, ok := node.FlowDenial(e); ok {
 		f.exporter.Denied(d)
 	}
@@ -113,6 +118,7 @@ func (a *Agent) followFlows(ctx context.Context) {
 		configs, followed := flowConfigs(exports.Items, s.pods)
 		if !reflect.DeepEqual(configs, before) {
 			a.flows.exporter.Configure(configs)
+			a.flows.wanted.Store(len(configs) > 0)
 			before = configs
 			a.cfg.Log.V(1).Info("Connections are exported otherwise", "exports", len(configs))
 		}

@@ -1,6 +1,7 @@
 package protocols
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -17,17 +18,20 @@ func Number(name string) (uint8, bool) {
 
 // named is Number but for numbers; the name is in lower case.
 func named(name string) (uint8, bool) {
-	if name == "" {
-		return 0, false
-	}
-	for number, keyword := range keywords {
-		if keyword != "" && strings.ToLower(keyword) == name {
-			return uint8(number), true
-		}
-	}
-	number, ok := otherNames[name]
+	number, ok := numbers[name]
 	return number, ok
 }
+
+// numbers are those of keywords and otherNames. It is asked for each verdict.
+var numbers = func() map[string]uint8 {
+	all := maps.Clone(otherNames)
+	for number, keyword := range keywords {
+		if keyword != "" {
+			all[strings.ToLower(keyword)] = uint8(number)
+		}
+	}
+	return all
+}()
 
 // Name gives IANA's keyword for a number, or the number where there is none.
 func Name(number uint8) string {

@@ -23,6 +23,7 @@ func TestMeerkat(t *testing.T) {
 		{"FirstPacket", firstPacket},
 		{"Signatures", signatures},
 		{"Sidecar", sidecars},
+		{"Rollout", rollout},
 		{"Events", events},
 		{"Uninstall", uninstall},
 	} {

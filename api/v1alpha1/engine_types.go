@@ -146,6 +146,12 @@ type SuricataSettings struct {
 	// +kubebuilder:default=1
 	// +optional
 	Threads int32 `json:"threads,omitempty"`
+
+	// reportRequests has the engine tell of each HTTP request, TLS handshake and DNS query that passes it, so that what FlowExports send of
+	// connections has its method, path or name. It costs engine and agent work with each request, and a change starts both anew.
+	// False by default. Example: true.
+	// +optional
+	ReportRequests bool `json:"reportRequests,omitempty"`
 }
 
 // SignaturesSettings are settings of the signature engines of a node.

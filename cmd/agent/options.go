@@ -35,6 +35,7 @@ type options struct {
 
 	eventLogDir, captureDir, outputsSecretDir     string
 	mtu, threads                                  int
+	reportRequests                                bool
 	metricsAddress, healthAddress, sidecarAddress string
 	secureMetricsAddress                          string
 }
@@ -78,6 +79,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.captureDir, "capture-dir", o.captureDir, "directory of the packets of inspections with capture")
 	f.IntVar(&o.mtu, "mtu", o.mtu, "largest MTU of the Pods' interfaces, in bytes")
 	f.IntVar(&o.threads, "threads", o.threads, "workers of the engine that inspect packets")
+	f.BoolVar(&o.reportRequests, "report-requests", o.reportRequests, "have the engine tell of each request that passes it, for what FlowExports send of connections")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "address of /metrics, unprotected: use a loopback address; 0 turns it off")
 	f.StringVar(&o.secureMetricsAddress, "secure-metrics-bind-address", o.secureMetricsAddress,
 		`address of /metrics by HTTPS, for those whose token may "get" the path /metrics; 0 turns it off`)
@@ -108,7 +110,7 @@ func (o *options) config(log logr.Logger) (agent.Config, error) {
 	}
 	cfg := agent.Config{
 		Node: o.node, Version: version, REST: cluster, StateDir: o.stateDir, SignatureLaunchers: o.signaturesDir, NetnsDir: o.netnsDir, MTU: o.mtu,
-		Engine: engine.Config{Threads: o.threads, LockDir: filepath.Join(o.stateDir, "lock")},
+		Engine: engine.Config{Threads: o.threads, ReportRequests: o.reportRequests, LockDir: filepath.Join(o.stateDir, "lock")},
 		Switch: func(ctx context.Context) (*openflow.OVS, error) {
 			return locateSwitch(ctx, ovsdaemon.Place{OwnDir: o.switchDir, NodeDir: o.nodeSwitchDir, Datapath: datapath})
 		},

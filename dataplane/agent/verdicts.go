@@ -9,5 +9,7 @@ func (a *Agent) onVerdict(e verdict.Event) {
 	a.counters.add(e)
 	a.metrics.verdict(e)
 	a.flows.denied(&e)
-	a.tell(verdictLine{"verdict", e})
+	if e.Verdict != verdict.Allow { // which only exports ask for
+		a.tell(verdictLine{"verdict", e})
+	}
 }

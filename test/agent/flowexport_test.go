@@ -62,7 +62,7 @@ func TestFlowExport(t *testing.T) {
 	w := newWorld(t, cluster)
 	w.shop()
 	address := freeAddress(t)
-	w.startAgentWith(func(o *order) { o.Metrics = address })
+	p := w.startAgentWith(func(o *order) { o.Metrics, o.Requests = address, true })
 	w.applyWeb()
 	w.report("the policy is in force", inForce)
 
@@ -82,7 +82,7 @@ func TestFlowExport(t *testing.T) {
 
 	web := w.pods["web"]
 	r := w.arrives("an allowed connection", udp, func() { w.get("client", "web", "/public/a") }, func(r ipfix.Record) bool {
-		return r.Text(ipfix.Verdict) == "allow" && r.Text(ipfix.ServerPod) == "web" && r.Text(ipfix.Policies) != ""
+		return r.Text(ipfix.Verdict) == "allow" && r.Text(ipfix.ServerPod) == "web" && r.Text(ipfix.Path) == "/public/a"
 	})
 	if r.Number(ipfix.Protocol) != 6 || r.Address(ipfix.Server).String() != web.Status.PodIP || r.Address(ipfix.Source).String() != w.pods["client"].Status.PodIP ||
 		r.Text(ipfix.ServerNamespace) != w.namespace || r.Text(ipfix.ServerLabels) != "app=web" || r.Text(ipfix.Policies) != w.namespace+"/web" {
@@ -130,6 +130,9 @@ func TestFlowExport(t *testing.T) {
 		if r.Text(ipfix.Verdict) == "deny" && r.Text(ipfix.Node) == w.node {
 			t.Errorf("what was denied is exported: %s", r)
 		}
+	}
+	if strings.Contains(p.log.String(), `"verdict":"allow"`) {
+		t.Error("what is allowed is told as an event, which only exports ask for")
 	}
 	udp.Check(t)
 	secure.Check(t)

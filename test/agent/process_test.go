@@ -31,6 +31,7 @@ type order struct {
 	Switches                               ovsdaemon.Place
 	CNI                                    bool
 	Metrics                                string // the address; empty for none
+	Requests                               bool   // the engine tells of requests that pass
 }
 
 // TestAgentProcess is not a test: it is the agent that other tests start and kill.
@@ -50,7 +51,7 @@ func TestAgentProcess(t *testing.T) {
 	}
 	cfg := agent.Config{
 		Node: o.Node, Version: "test", REST: rest, Netns: o.Netns, StateDir: filepath.Join(o.Dir, "state"), NetnsDir: filepath.Join(o.Dir, "netns"),
-		MTU: 1500, Engine: engine.Config{LockDir: filepath.Join(o.Dir, "lock")}, Verdicts: os.Stdout,
+		MTU: 1500, Engine: engine.Config{ReportRequests: o.Requests, LockDir: filepath.Join(o.Dir, "lock")}, Verdicts: os.Stdout,
 		EventLogDir: filepath.Join(o.Dir, "log"), Namespace: "meerkat-system", OutputsSecretDir: filepath.Join(o.Dir, "secret"),
 		MetricsAddress: o.Metrics,
 		Switch: func(ctx context.Context) (*openflow.OVS, error) {

@@ -54,6 +54,14 @@ func nodePod(s v1alpha1.EngineSpec) corev1.PodTemplateSpec {
 }
 
 func agent(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container {
+	c := agentAsUsual(s, mounts)
+	if s.Suricata.ReportRequests {
+		c.Args = append(c.Args, "--report-requests")
+	}
+	return c
+}
+
+func agentAsUsual(s v1alpha1.EngineSpec, mounts []corev1.VolumeMount) corev1.Container {
 	return corev1.Container{
 		Name:            "agent",
 		Image:           s.Images.Agent,

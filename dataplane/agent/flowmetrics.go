@@ -13,7 +13,7 @@ var (
 	flowLabels      = []string{"export", "collector"}
 	flowRecordsDesc = prometheus.NewDesc("meerkat_flowexport_records_total", "Records that were sent to a collector of a FlowExport.", flowLabels, nil)
 	flowLostDesc    = prometheus.NewDesc("meerkat_flowexport_lost_total",
-		"Records that were lost, by reason: BufferFull (the collector was away or too slow), NotDelivered (the connection broke, or a datagram was refused), TooLarge, or Stopped (the agent ended, or the collector was taken away).",
+		"Records that were lost, by reason: BufferFull (the collector was away or too slow), TooLarge, or Stopped (the agent ended, or the collector was taken away).",
 		[]string{"export", "collector", "reason"}, nil)
 	flowBytesDesc = prometheus.NewDesc("meerkat_flowexport_bytes_total", "Bytes of messages that were sent to a collector, templates included.", flowLabels, nil)
 	flowUpDesc    = prometheus.NewDesc("meerkat_flowexport_collector_up",

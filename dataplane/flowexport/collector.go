@@ -3,6 +3,7 @@ package flowexport
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -304,7 +305,7 @@ func (c *collector) take(m *message) (taken []packed, templates []*template) {
 			i--
 			continue
 		}
-		if c.session.needs(p.template) && !contains(templates, p.template) {
+		if c.session.needs(p.template) && !slices.Contains(templates, p.template) {
 			// A template and the first of its records need not be in one message, but the template comes first.
 			if !m.room(templateSet, len(p.template.bytes)) || len(taken) > 0 {
 				break
@@ -325,18 +326,9 @@ func (c *collector) take(m *message) (taken []packed, templates []*template) {
 	return taken, templates
 }
 
-func contains(list []*template, t *template) bool {
-	for _, is := range list {
-		if is == t {
-			return true
-		}
-	}
-	return false
-}
-
 // sendOne sends a message, when there is something for one.
 func (c *collector) sendOne(ctx context.Context) (more bool, err error) {
-	m := newMessage(c.buffer, c.spec.MessageBytes)
+	m := newMessage(c.buffer, c.session.most)
 	c.session.refresh(m, time.Now())
 	taken, templates := []packed(nil), []*template(nil)
 	if m.empty() {
@@ -392,5 +384,5 @@ func (c *collector) putBack(taken []packed) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue = append(taken[:len(taken):len(taken)], c.queue...)
+	c.queue = append(slices.Clip(taken), c.queue...)
 }

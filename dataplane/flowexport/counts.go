@@ -8,7 +8,7 @@ import (
 // counts are those of a collector's name: its senders, one after the other, have them in common.
 type counts struct {
 	sent, messages, bytes, reconnects atomic.Uint64
-	lost                              [4]atomic.Uint64 // in the order of LossReasons
+	lost                              [3]atomic.Uint64 // in the order of LossReasons
 }
 
 func (c *counts) lose(reason LossReason, n int) {

@@ -253,12 +253,10 @@ type CollectorStatus struct {
 // LossReason is why records were lost.
 type LossReason string
 
-// Reasons.
+// Reasons. What a connection that breaks has not brought, and a datagram that is refused, is no loss: it is sent again.
 const (
 	// LostBufferFull: the collector was away, or too slow, and its buffer full.
 	LostBufferFull LossReason = "BufferFull"
-	// LostNotDelivered: the connection broke while they were sent, or a datagram was refused.
-	LostNotDelivered LossReason = "NotDelivered"
 	// LostTooLarge: one record does not fit into a message.
 	LostTooLarge LossReason = "TooLarge"
 	// LostStopped: they waited when the exporter ended or the collector was taken away.
@@ -266,7 +264,7 @@ const (
 )
 
 // LossReasons are all of them.
-var LossReasons = []LossReason{LostBufferFull, LostNotDelivered, LostTooLarge, LostStopped}
+var LossReasons = []LossReason{LostBufferFull, LostTooLarge, LostStopped}
 
 // Status tells how things are. It never waits.
 func (e *Exporter) Status() Status {

@@ -55,13 +55,17 @@ func (n *nfcapd) start() bool {
 	_, port, _ := net.SplitHostPort(n.address)
 	log := &safeBuffer{}
 	cmd := exec.Command("nfcapd", "-w", n.dir, "-b", "127.0.0.1", "-p", port, "-t", "2", "-y", "-B", "4000000")
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = log, log, patience
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	for {
+	for began := time.Now(); ; {
+		if time.Since(began) > patience {
+			_ = cmd.Process.Kill()
+			n.t.Fatalf("nfcapd does not start: %s", log.text())
+		}
 		select {
 		case <-ended:
 			n.t.Logf("nfcapd: %s", log.text())
@@ -91,7 +95,8 @@ func (n *nfcapd) start() bool {
 func listens(port string) bool {
 	var number int
 	_, _ = fmt.Sscan(port, &number)
-	text, _ := os.ReadFile("/proc/net/udp")
+	// Not /proc/net: that is the first thread's, which may have ended in another namespace.
+	text, _ := os.ReadFile("/proc/thread-self/net/udp")
 	return strings.Contains(string(text), fmt.Sprintf("0100007F:%04X", number))
 }
 

@@ -91,7 +91,7 @@ func outage(t *testing.T, transport Transport) {
 	})
 	stop()
 	s := status()
-	lost := int(s.Lost[LostBufferFull] + s.Lost[LostNotDelivered] + s.Lost[LostStopped] + s.Lost[LostTooLarge] + e.Status().DenialsLost)
+	lost := int(s.Lost[LostBufferFull] + s.Lost[LostStopped] + s.Lost[LostTooLarge] + e.Status().DenialsLost)
 	until(t, "the last ones have arrived", func() bool { return len(r.records()) >= int(s.Sent)-slack(transport, perSecond) })
 	missing := next - len(seen())
 	t.Logf("%d denials, %d arrived, %d missing, %d counted as lost, %d reconnects, down for %s",

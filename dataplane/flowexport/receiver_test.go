@@ -24,6 +24,7 @@ type receiver struct {
 	packets  net.PacketConn
 	conns    map[net.Conn]bool
 	sessions [][][]byte // messages
+	stopped  bool
 	serving  sync.WaitGroup
 }
 
@@ -49,7 +50,7 @@ func (r *receiver) start() {
 		return err == nil
 	})
 	r.mu.Lock()
-	r.listener, r.address = l, l.Addr().String()
+	r.listener, r.address, r.stopped = l, l.Addr().String(), false
 	r.mu.Unlock()
 	r.serving.Go(func() {
 		for {
@@ -72,6 +73,9 @@ func (r *receiver) serve(raw net.Conn) {
 	session := len(r.sessions)
 	r.sessions = append(r.sessions, nil)
 	r.conns[raw] = true
+	if r.stopped {
+		_ = raw.SetReadDeadline(time.Now().Add(patience))
+	}
 	r.mu.Unlock()
 	in := bufio.NewReader(c)
 	for {
@@ -133,6 +137,7 @@ func (r *receiver) startUDP() {
 // stop ends the collector in an orderly way: what has been sent to it is read first.
 func (r *receiver) stop() {
 	r.mu.Lock()
+	r.stopped = true
 	if r.listener != nil {
 		_ = r.listener.Close()
 	}

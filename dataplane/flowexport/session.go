@@ -31,13 +31,15 @@ type session struct {
 	templates map[*template]time.Time // when each was sent last
 	// acknowledged counts messages that arrived.
 	acknowledged int
+	// most bounds messages, in bytes.
+	most int
 }
 
 // dial makes a session.
 func dial(ctx context.Context, spec *Collector, domain uint32) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	s := &session{spec: spec, domain: domain, templates: map[*template]time.Time{}}
+	s := &session{spec: spec, domain: domain, templates: map[*template]time.Time{}, most: spec.MessageBytes}
 	network := "tcp"
 	if spec.Transport == UDP {
 		network = "udp"
@@ -47,9 +49,13 @@ func dial(ctx context.Context, spec *Collector, domain uint32) (*session, error)
 		return nil, s.explain(err)
 	}
 	s.conn = raw
+	if udp, ok := raw.(*net.UDPConn); ok {
+		s.most = min(s.most, pathRoom(udp))
+		return s, nil
+	}
 	tcp, ok := raw.(*net.TCPConn)
 	if !ok {
-		return s, nil
+		return nil, fmt.Errorf("a connection to %s of a kind that is not known: %T", spec.Address, raw)
 	}
 	s.stream = &outgoing.Conn{TCPConn: tcp}
 	s.conn, s.gone = s.stream, make(chan struct{})
@@ -85,6 +91,23 @@ func (s *session) secure(ctx context.Context) error {
 // explain says what to do about an error.
 func (s *session) explain(err error) error {
 	return outgoing.CannotReach(s.spec.Address, err)
+}
+
+// pathRoom gives how many bytes a datagram to the other end can have without fragments, as far as the kernel knows. Should it learn of less,
+// it refuses to send, and the next session asks again.
+func pathRoom(conn *net.UDPConn) int {
+	level, option, headers := unix.IPPROTO_IP, unix.IP_MTU, 20+8
+	if remote, ok := conn.RemoteAddr().(*net.UDPAddr); ok && remote.IP.To4() == nil {
+		level, option, headers = unix.IPPROTO_IPV6, unix.IPV6_MTU, 40+8
+	}
+	mtu := 0
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { mtu, _ = unix.GetsockoptInt(int(fd), level, option) })
+	}
+	if mtu <= headers {
+		return maxMessageSize
+	}
+	return mtu - headers
 }
 
 // await reads until the collector ends the connection: it has nothing to say.

@@ -146,7 +146,8 @@ func protocolOf(word []byte) (uint8, bool) {
 //	mark=128,labels=0xd174e68e10010000000000000000,timeout=86389,protoinfo=(state_orig=ESTABLISHED,state_reply=ESTABLISHED,…)
 func parseLine(line []byte, e *Entry) bool {
 	*e = Entry{}
-	word, rest, ok := bytes.Cut(line, comma)
+	word, rest, _ := bytes.Cut(line, comma)
+	var ok bool
 	if e.Protocol, ok = protocolOf(word); !ok {
 		return false
 	}

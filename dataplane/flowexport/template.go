@@ -57,7 +57,7 @@ const (
 
 var whichText = map[which]string{
 	inAll: "", inIPv4: "IPv4", inIPv6: "IPv6", inPorts: "all but ICMP", inIPv4 | inICMP: "ICMP", inIPv6 | inICMP: "ICMPv6",
-	inCounted: "where conntrack counts", inDenied: "denials",
+	inCounted: "connections, where conntrack counts", inDenied: "denials",
 }
 
 // field is an element and how it is filled.
@@ -96,7 +96,7 @@ var fields = []field{
 	n16("icmpTypeCodeIPv4", 32, inIPv4|inICMP, "type × 256 + code of the request", func(x *filling) uint16 { return uint16(x.icmpType)<<8 | uint16(x.icmpCode) }),
 	n16("icmpTypeCodeIPv6", 139, inIPv6|inICMP, "likewise", func(x *filling) uint16 { return uint16(x.icmpType)<<8 | uint16(x.icmpCode) }),
 	n8("protocolIdentifier", 4, "IANA's number", func(x *filling) uint8 { return x.protocol }),
-	count("packetDeltaCount", 2, Standard, "packets of the client since the record before; 1 for a denial", func(x *filling) uint64 { return x.packets }),
+	count("packetDeltaCount", 2, Standard, "packets of the client since the record before", func(x *filling) uint64 { return x.packets }),
 	count("octetDeltaCount", 1, Standard, "their bytes, with IP headers", func(x *filling) uint64 { return x.bytes }),
 	count("reversePacketDeltaCount", 2, Reverse, "packets of the server", func(x *filling) uint64 { return x.replyPackets }),
 	count("reverseOctetDeltaCount", 1, Reverse, "their bytes", func(x *filling) uint64 { return x.replyBytes }),

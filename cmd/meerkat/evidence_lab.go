@@ -26,9 +26,9 @@ type labEvidence struct {
 	file   string
 }
 
-func (f *labFlags) evidence() (*labEvidence, error) {
+func (f *labFlags) evidence() *labEvidence {
 	name := f.nameOr(defaultName)
-	return &labEvidence{client: lab.NewClient(f.stateDir, name), file: lab.VerdictsFile(f.stateDir, name)}, nil
+	return &labEvidence{client: lab.NewClient(f.stateDir, name), file: lab.VerdictsFile(f.stateDir, name)}
 }
 
 func (l *labEvidence) policies(ctx context.Context, namespace string) ([]v1alpha1.L7Policy, error) {
@@ -69,5 +69,5 @@ func (l *labEvidence) events(_ context.Context, from time.Time, each func(*obser
 }
 
 func newLabAudit(f *labFlags) *cobra.Command {
-	return newAudit("lab ", "", func(*cobra.Command) {}, func() (evidenceSource, error) { return f.evidence() })
+	return newAudit("lab ", "", func(*cobra.Command) {}, func() (evidenceSource, error) { return f.evidence(), nil })
 }

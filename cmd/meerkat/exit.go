@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes, the same for every command but replay, whose 1 and 3 are its own: a gate must tell a difference from a failure.
+// Exit codes, the same for every command but replay and promote, whose 1 and 3 are their own: a gate must tell a difference from a failure.
 const (
 	exitOK          = 0
 	exitUnexpected  = 1
@@ -17,7 +17,7 @@ const (
 
 const exitCodes = `Exit codes:
   0    done; in a lab, every probe did what its scenario expects
-  1    a probe did something else than its scenario or trace says; of convert, something has no equal
+  1    a probe did something else than its scenario or trace says; of convert, something has no equal; of suggest, something is left out
   2    the command line or a file is wrong; nothing was changed
   3    it could not be done (the message says what is missing)
   130  interrupted; everything is cleaned up`

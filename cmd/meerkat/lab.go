@@ -52,7 +52,7 @@ newer. Several labs may run at once; they never meet.
 		"of 'run' and 'up': have the real kube-proxy of $MEERKAT_KUBE_PROXY or $PATH resolve Services on the nodes, in mode 'nftables' or 'iptables'")
 	c.PersistentFlags().BoolVar(&f.allowed, "allowed", false, "of 'run' and 'up': make verdict events also of requests that are allowed")
 	c.PersistentFlags().BoolVarP(&f.verbose, "verbose", "v", false, "log what the data plane does")
-	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f), newLabAlerts(f), newLabPcap(f), newLabTrace(f), newLabExplain(f), newLabAudit(f), newLabSuggest(f),
+	c.AddCommand(newLabRun(f), newLabUp(f), newLabApply(f), newLabDelete(f), newLabExec(f), newLabStatus(f), newLabVerdicts(f), newLabAlerts(f), newLabPcap(f), newLabTrace(f), newLabExplain(f), newLabAudit(f), newLabSuggest(f), newLabTop(f),
 		newLabDown(f), newLabDaemon(f))
 	return c
 }

@@ -60,6 +60,8 @@ func newRoot() *cobra.Command {
 (render), turns policies of Cilium and Antrea into them (convert), tells who may send what (who-can), judges captured packets by
 them or by signatures (replay), and runs them on real traffic in a lab of network namespaces on this machine (lab). Of a cluster's
 inspections it writes the packets of connections that raised alerts (pcap), and of a request it tells where it goes and why (trace), and of a policy what it has become (explain).
+Of policies in mode Audit it tells what they would have denied (audit) and whether they can be enforced (promote); it suggests one by what was
+seen of a Pod (suggest), and lists them by what they deny and cost (top).
 
 ` + exitCodes,
 		Args:          usageArgs(cobra.NoArgs),
@@ -70,6 +72,6 @@ inspections it writes the packets of connections that raised alerts (pcap), and 
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exitError{exitUsage, fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(newRender(), newConvert(), newWhoCan(), newReplay(), newLab(), newPcap(), newTrace(), newObserve(), newClusterExplain(), newClusterAudit(), newPromote(), newClusterSuggest(), newVersion())
+	root.AddCommand(newRender(), newConvert(), newWhoCan(), newReplay(), newLab(), newPcap(), newTrace(), newObserve(), newClusterExplain(), newClusterAudit(), newPromote(), newClusterSuggest(), newClusterTop(), newVersion())
 	return root
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/rollout"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/tracing"
 	"github.com/meerkat-dev/meerkat/cmd/meerkat/workloads"
+	"github.com/meerkat-dev/meerkat/dataplane/engine/launcher"
 )
 
 type promoteFlags struct {
@@ -132,9 +133,14 @@ func (o *promoteFlags) run(ctx context.Context, out, notes io.Writer, text strin
 		return err
 	}
 	if len(p.Against) > 0 {
+		said := "see above"
 		if o.form != "table" {
-			fmt.Fprintf(notes, "meerkat: %s is not to be enforced yet:\n  - %s\n", name, strings.Join(p.Against, "\n  - "))
+			said = ""
+			for _, why := range p.Against {
+				said += "\n  - " + launcher.Clean(why, 1000)
+			}
 		}
+		fmt.Fprintf(notes, "meerkat: %s is not to be enforced yet: %s\n", name, said)
 		return errNotYet
 	}
 	if o.apply {

@@ -122,7 +122,7 @@ func (w *rolloutWorld) create(t *testing.T, o client.Object) {
 	}
 }
 
-func (w *rolloutWorld) pod(t *testing.T, namespace, name, container string, labels map[string]string) *corev1.Pod {
+func (w *rolloutWorld) pod(t *testing.T, namespace, name, container string, labels map[string]string) {
 	t.Helper()
 	w.create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	p := &corev1.Pod{
@@ -133,7 +133,6 @@ func (w *rolloutWorld) pod(t *testing.T, namespace, name, container string, labe
 		},
 	}
 	w.create(t, p)
-	return p
 }
 
 // meerkat runs the command, and gives what it prints and its exit code.

@@ -33,6 +33,10 @@ func TestRolloutRefuses(t *testing.T) {
 		{"suggest shop/web --paths -1", exitUsage, "write 0 for any, or more"},
 		{"suggest shop/web --scope Ports", exitUsage, "is none of NamedPorts, AllPorts"},
 		{"lab suggest shop/web --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
+		{"top -A -n shop", exitUsage, "write one of them"},
+		{"top --sort size", exitUsage, "is none of denied, hits, cost, name"},
+		{"top shop/web", exitUsage, "See 'meerkat top --help'"},
+		{"lab top --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
 		{"lab audit --name none --state-dir " + none, exitUnable, "start one with 'meerkat lab up'"},
 	} {
 		root := newRoot()

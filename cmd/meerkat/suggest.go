@@ -162,5 +162,5 @@ the agents' logs (docs/rollout.md).
 }
 
 func newLabSuggest(f *labFlags) *cobra.Command {
-	return newSuggest("lab ", "", func(*cobra.Command) {}, func() (evidenceSource, error) { return f.evidence() })
+	return newSuggest("lab ", "", func(*cobra.Command) {}, func() (evidenceSource, error) { return f.evidence(), nil })
 }

@@ -47,7 +47,7 @@ func writtenNow(o, before *metav1.ObjectMeta, known bool) {
 	if !known {
 		o.CreationTimestamp = now
 	}
-	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "meerkat-lab", Time: &now, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}}}
+	o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "meerkat-lab", Time: &now, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}}
 }
 
 // addInspections adds inspections, and what they are made of.

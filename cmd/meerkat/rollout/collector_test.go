@@ -26,9 +26,9 @@ func policy(name string, mode v1alpha1.Mode, minutes int) v1alpha1.L7Policy {
 	at := metav1.NewTime(now.Add(-time.Duration(minutes) * time.Minute))
 	return v1alpha1.L7Policy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Generation: 2, CreationTimestamp: metav1.NewTime(now.Add(-100 * time.Hour)), ManagedFields: []metav1.ManagedFieldsEntry{
-			{Manager: "kubectl", Time: &at, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:mode":{}}}`)}},
-			{Manager: "manager", Subresource: "status", Time: &metav1.Time{Time: now}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}},
-			{Manager: "labeller", Time: &metav1.Time{Time: now}, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{}}`)}},
+			{Manager: "kubectl", Time: &at, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:mode":{}}}`)},
+			{Manager: "manager", Subresource: "status", Time: &metav1.Time{Time: now}, FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)},
+			{Manager: "labeller", Time: &metav1.Time{Time: now}, FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{}}`)},
 		}},
 		Spec: v1alpha1.L7PolicySpec{Mode: mode},
 	}

@@ -15,7 +15,7 @@ func UnchangedSince(p *v1alpha1.L7Policy) time.Time {
 	}
 	var last time.Time
 	for _, m := range p.ManagedFields {
-		if m.Subresource != "" || m.Time == nil || m.FieldsV1 == nil || !bytes.Contains(m.FieldsV1.Raw, []byte(`"f:spec"`)) {
+		if m.Subresource != "" || m.Time == nil || m.FieldsV1 == nil || !bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:spec"`)) {
 			continue
 		}
 		if m.Time.After(last) {

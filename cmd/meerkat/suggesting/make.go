@@ -157,7 +157,7 @@ func (c *Collector) rules(d plan.Direction, all []*seen) []rule {
 			return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.protocol, b.protocol))
 		})
 		var of []Peer
-		for _, key := range strings.Split(k.peers, "\x01") {
+		for key := range strings.SplitSeq(k.peers, "\x01") {
 			of = append(of, peers[key])
 		}
 		what := matches(slices.Collect(maps.Values(kinds[k.atoms])))

@@ -1,7 +1,6 @@
 package suggesting
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -189,33 +188,6 @@ func stableHost(host string, server netip.Addr) string {
 	return name
 }
 
-// entry is the atom as the evaluator has it.
-func (a *atom) entry() l7.Entry {
-	switch {
-	case a.tls == noServerName:
-		return l7.Entry{TLS: &l7.TLS{}}
-	case a.tls != "":
-		return l7.Entry{TLS: &l7.TLS{ServerNames: []string{a.tls}}}
-	case a.dns != "":
-		return l7.Entry{DNS: &l7.DNS{Names: []string{a.dns}}}
-	case a.protocol != "":
-		return l7.Entry{Protocol: a.protocol}
-	}
-	h := &l7.HTTP{Methods: []string{a.method}, Path: &l7.StringMatch{Exact: a.path}}
-	switch {
-	case a.prefix:
-		h.Path = &l7.StringMatch{Prefix: a.path}
-	case a.regex:
-		h.Path = &l7.StringMatch{Regex: a.path}
-	}
-	for _, host := range []string{a.host, a.second} {
-		if host != "" {
-			h.Hosts = append(h.Hosts, host)
-		}
-	}
-	return l7.Entry{HTTP: h}
-}
-
 // text is the request for people.
 func (s *seen) text() string {
 	switch a := &s.atom; {
@@ -230,5 +202,5 @@ func (s *seen) text() string {
 	case a.connection:
 		return "a connection"
 	}
-	return strings.TrimSpace(s.request.Method + " " + cmp.Or(s.request.Host) + s.request.Target)
+	return strings.TrimSpace(s.request.Method + " " + s.request.Host + s.request.Target)
 }

@@ -138,7 +138,7 @@ func TestFlowExport(t *testing.T) {
 	secure.Check(t)
 
 	w.changeExport(o, func() {
-		o.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "away", Address: freeAddress(t), Transport: v1alpha1.FlowTCP}}
+		o.Spec.Collectors = []v1alpha1.FlowCollector{{Name: "away", Address: "127.0.0.1:1", Transport: v1alpha1.FlowTCP}}
 	})
 	w.report("the collector is away", exports(o, "CollectorUnreachable"))
 	w.changeExport(o, func() { o.Spec.Collectors[0].Address = "127.0.0.1:0" })

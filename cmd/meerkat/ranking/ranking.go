@@ -79,7 +79,7 @@ func (r *Policy) Measure(e *tracing.Explanation) {
 	for _, n := range e.Nodes {
 		for _, governed := range n.Pods { // "shop/web (ingress, egress)"
 			pod, directions, _ := strings.Cut(strings.TrimSuffix(governed, ")"), " (")
-			for _, d := range strings.Split(directions, ", ") {
+			for d := range strings.SplitSeq(directions, ", ") {
 				r.edges = append(r.edges, pod+" "+d)
 			}
 		}

@@ -73,14 +73,8 @@ func (c *conn) sameAs(e *Entry) bool {
 	return true
 }
 
-// closing tells whether a connection in that state has ended: no more than acknowledgements follow.
-func closing(tcpState string) bool {
-	switch tcpState {
-	case "TIME_WAIT", "CLOSED", "LAST_ACK", "CLOSING":
-		return true
-	}
-	return false
-}
+// closing tells whether a connection in that state has ended. In LAST_ACK one packet is missing still.
+func closing(tcpState string) bool { return tcpState == "TIME_WAIT" || tcpState == "CLOSED" }
 
 // expiryGrace is by how much the time of a connection's end may seem to move without packets: conntrack tells whole seconds.
 const expiryGrace = 1500 * time.Millisecond

@@ -14,7 +14,7 @@ func outageTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("MEERKAT_FLOW_OUTAGE")
 	if text == "" {
-		return 2 * time.Second
+		return time.Second
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -70,10 +70,10 @@ func outage(t *testing.T, transport Transport) {
 		deny(perSecond * int(step) / int(time.Second))
 	}
 	// More than the buffer holds, whatever the machine's speed.
-	for e.Status().Collectors[0].Lost[LostBufferFull] == 0 {
+	until(t, "the buffer is full", func() bool {
 		deny(100)
-		time.Sleep(step)
-	}
+		return status().Lost[LostBufferFull] > 0
+	})
 	until(t, "the fault is told", func() bool { return status().Fault != "" })
 	if waiting := status().Waiting; waiting > 64<<10 {
 		t.Errorf("%d bytes wait, and the buffer holds %d", waiting, 64<<10)

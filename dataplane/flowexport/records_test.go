@@ -186,7 +186,7 @@ func TestActiveIdleAndEnd(t *testing.T) {
 	serve(t, w.server, netip.AddrPortFrom(serverAddr[0], 8080), 10, 10)
 	r := newReceiver(t, TCP, nil)
 	c := fast("a", Collector{Name: "c", Address: r.address, Transport: TCP})
-	c.ActiveTimeout, c.IdleTimeout = time.Second, 3*time.Second
+	c.ActiveTimeout, c.IdleTimeout = 700*time.Millisecond, 2*time.Second
 	e, _ := run(t, Options{Node: "node1", Source: w.source()}, c)
 	polled(t, e)
 	open := ask(t, w.node, netip.AddrPortFrom(serverAddr[0], 8080), 10, 10)

@@ -216,7 +216,16 @@ func TestAllowsWhatWasSeen(t *testing.T) {
 		w := drawTown(t)
 		var calls, others []call
 		for range rapid.IntRange(1, 12).Draw(t, "calls") {
-			calls = append(calls, w.drawCall(t))
+			c := w.drawCall(t)
+			if len(calls) > 0 && rapid.Bool().Draw(t, "alike") { // the same of another peer, or by another host
+				alike := rapid.SampledFrom(calls).Draw(t, "to")
+				alike.peer = c.peer
+				if c.kind == "http" && alike.kind == "http" {
+					alike.host = c.host
+				}
+				c = alike
+			}
+			calls = append(calls, c)
 		}
 		for range 30 {
 			others = append(others, w.drawCall(t))

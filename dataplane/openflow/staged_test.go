@@ -235,7 +235,8 @@ func TestFlowsArePutBackByOneMessage(t *testing.T) {
 	}
 	onlyCommitted := func(all []said) {
 		t.Helper()
-		if len(all) != 1 || all[0].kind != bundleControl || all[0].control != commitRequest {
+		// What keeps the next bundle, once in some seconds, may be said just then.
+		if commits(all) != 1 || len(all) > 2 || adds(all) != len(all)-1 {
 			t.Errorf("%d messages were said until flows were back, and one should be", len(all))
 		}
 	}

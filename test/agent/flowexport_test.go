@@ -115,6 +115,9 @@ func TestFlowExport(t *testing.T) {
 		return fmt.Errorf("they are %v", family)
 	})
 	w.checkMetrics(address)
+	if err := unresolved(t, parsed(t, get(t, "http://"+address+"/metrics")), func(name string) bool { return strings.HasPrefix(name, "meerkat_flowexport_") }); err != nil {
+		t.Error(err)
+	}
 
 	// Changed while the agent runs: another collector, by TLS, and without what is denied.
 	secure, authority := ipfix.CollectTLS(t)

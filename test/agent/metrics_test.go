@@ -56,7 +56,7 @@ func (w *world) checkMetrics(address string) {
 		if len(missing) > 0 {
 			return errors.New(strings.Join(missing, "; "))
 		}
-		return unresolved(w.t, families, func(name string) bool { return !ofInspections.MatchString(name) })
+		return unresolved(w.t, families, func(name string) bool { return !ofOthers.MatchString(name) })
 	})
 	page, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
@@ -79,8 +79,8 @@ func parsed(t *testing.T, text string) map[string]*dto.MetricFamily {
 	return families
 }
 
-// ofInspections are metrics of which there is nothing without inspections, outputs and captures.
-var ofInspections = regexp.MustCompile("^meerkat_(signature|alerts|event_output|capture)_")
+// ofOthers are metrics of which there is nothing without inspections, outputs, captures and exports.
+var ofOthers = regexp.MustCompile("^meerkat_(signature|alerts|event_output|capture|flowexport)_")
 
 // unresolved tells which metrics the alerts and the dashboard ask for that are not among those of an agent, as far as they are looked at.
 func unresolved(t *testing.T, families map[string]*dto.MetricFamily, look func(string) bool) error {
@@ -110,7 +110,7 @@ func (w *world) checkLoads(address string) {
 	w.t.Helper()
 	w.eventually("what the signature engine counts is among the metrics", func() error {
 		return unresolved(w.t, parsed(w.t, get(w.t, "http://"+address+"/metrics")), func(name string) bool {
-			return !strings.HasPrefix(name, "meerkat_event_output_") && !strings.HasPrefix(name, "meerkat_verdicts")
+			return !strings.HasPrefix(name, "meerkat_event_output_") && !strings.HasPrefix(name, "meerkat_verdicts") && !strings.HasPrefix(name, "meerkat_flowexport_")
 		})
 	})
 	text := get(w.t, "http://"+address+"/metrics")

@@ -2,6 +2,7 @@ package outputs
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,21 +31,17 @@ func startRsyslog(t *testing.T, network string) *rsyslog {
 	if err != nil {
 		t.Fatalf("this test needs rsyslogd: run hack/install-deps.sh: %v", err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_, port, _ := net.SplitHostPort(address)
-	_ = free.Close()
+	// No other program uses this IP address: a port of 127.0.0.1 could be taken meanwhile.
+	host, port := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)), "5514"
+	address := net.JoinHostPort(host, port)
 	dir := t.TempDir()
 	s := &rsyslog{address: address, file: filepath.Join(dir, "got")}
 	config := fmt.Sprintf(`global(workDirectory="%[1]s" maxMessageSize="64k")
 module(load="im%[2]s")
 template(name="text" type="string" string="%%msg%%\n")
 ruleset(name="keep" queue.type="Direct") { action(type="omfile" file="%[3]s" template="text" asyncWriting="off" flushOnTXEnd="on") }
-input(type="im%[2]s" port="%[4]s" address="127.0.0.1" ruleset="keep")
-`, dir, network, s.file, port)
+input(type="im%[2]s" port="%[4]s" address="%[5]s" ruleset="keep")
+`, dir, network, s.file, port, host)
 	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func (c *compiler) saneHTTP1() {
 	requestLine := "^" + anyLiteral(l7.HTTP1Methods()) + ` [!-~\x80-\xff]++ HTTP\/1\.`
 	for _, form := range [][2]string{{`[01]`, plainHeader}, {`1`, chunkedHeader}} { // HTTP/1.0 has no chunks
 		c.detect("alert http1", toServer+"http.request_line; "+pcre(requestLine+form[0]+`\z`)+"http.header.raw; "+pcre(form[1])+
-			set(bitSane, bitClear)+"noalert; "+second,
+			set(bitSane, bitClear)+unset(bitKept)+"noalert; "+second,
 			Meaning{Kind: Gate, Protocol: "http1", Detail: "recognises well-formed requests"})
 	}
 	c.hold()
@@ -90,20 +90,24 @@ func (c *compiler) saneHTTP1() {
 // held also while no Host field has arrived that it will surely understand, once an empty line has come: see emptyLines.
 //
 // So what passes needs a flowbit, which each connection has from its first packet to the server on: the SYN, or, when the engine has
-// restarted, whatever came first. A reload of rules takes all flowbits away, since the engine frees a connection's variables when
-// it sees it for the first time under new rules, and with them what was held. Connections that are older than the rules get this
-// one back with the next judgement, and the first segment of theirs after a reload is thus sent twice.
+// restarted, whatever came first. Connections that are older than the rules get it back at once, or with the next judgement; see older.
 func (c *compiler) hold() {
 	c.detect("alert tcp", toServer+"flow.pkts_toserver:<2; "+set(bitClear)+"noalert; "+first,
 		Meaning{Kind: Gate, Protocol: "http1", Detail: "holds nothing back of a connection yet"})
 	c.emptyLines()
+	c.older()
 	meaning := Meaning{Kind: Gate, Protocol: "http1", Detail: "holds what is not yet judged; it passes when it is sent again"}
 	c.detect("alert http1", toServer+"http.request_header; "+pcre(`^(?i:host): [A-Za-z0-9._-]{1,255}(?:\x3a[0-9]{1,5})?\z`)+
 		set(bitHosted)+"noalert; "+second, meaning)
 	unjudged := toServer + isset(bitEnforce) + isnotset(bitSane)
-	c.detect("drop:packet http1", unjudged+"http.host; bsize:>0; "+unset(bitClear)+"noalert; "+third, meaning)
-	c.detect("drop:packet http1:request_headers", unjudged+isnotset(bitHosted, bitUnseen)+anyset(bitBlank, bitEnd)+unset(bitClear)+
-		"noalert; "+third, meaning)
+	for _, egress := range []bool{false, true} {
+		holds := unset(bitClear) + set(bitKept) + mark(egress) + "noalert; " + third
+		of := unjudged + towards(egress)
+		c.detect("drop:packet http1", of+"http.host; bsize:>0; "+holds, meaning)
+		c.detect("drop:packet http1:request_headers", of+isnotset(bitHosted, bitUnseen)+anyset(bitBlank, bitEnd, bitOlder)+holds, meaning)
+		c.enforced("http1", "http1:request_headers", isset(bitKept)+isnotset(bitClear)+towards(egress)+marked("isnotset", egress),
+			"the engine has no memory to tell later that it holds the request back")
+	}
 	c.detect("drop:packet tcp", toServer+isset(bitEnforce)+isnotset(bitClear)+"app-layer-protocol:http1; dsize:>0; noalert; "+third, meaning)
 }
 

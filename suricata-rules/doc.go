@@ -16,6 +16,6 @@
 //
 // What is not judged: TLS after its ClientHello, and the traffic of protocols that are allowed by name.
 //
-// HTTP/1 requests that a client pipelines, and that are cut in the middle of a line, are delayed by one retransmission; so is the
-// first segment of each open HTTP/1 connection after the engine reloads its rules.
+// HTTP/1 requests that a client pipelines, and that are cut in the middle of a line, are delayed by one retransmission. Where that has
+// happened, so is the first segment of each open HTTP/1 connection of the same Pod after the engine reloads its rules; see older.go.
 package suricatarules

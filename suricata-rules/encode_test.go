@@ -40,6 +40,7 @@ func entriesWith(s string) []l7.Entry {
 var ruleForm = regexp.MustCompile(`^[a-z:,]+ [a-z0-9_:-]+ any any -> any any \(msg:"meerkat [0-9]+ [a-z]+( [a-z0-9-]+)?"; ` +
 	`((flowbits|vlan\.id|ip_proto|decode-event|stream-event|byte_test|app-layer-protocol|app-layer-event|dsize|bsize|itype|flags|flow|flow\.pkts_toserver|stream_size|priority|http2\.frametype):[a-z0-9!<>:_.,*+&|A-Z-]+; ` +
 	`|(http\.(method|uri\.raw|host\.raw|host|header\.raw|header_names|request_header|response_header|request_line|stat_code)|tls\.sni|dns\.query\.name|noalert|prefilter); ` +
+	`|xbits:(isnotset,held,track ip_(src|dst)|set,held,track ip_(src|dst),expire [0-9]+); ` +
 	`|absent; |ipv4\.hdr; |content:"\|(0d )?0a\|"; |pcre:!?"/[^";]*/"; )*sid:[0-9]+;\)$`)
 
 func checkForm(t testing.TB, c Compiled) {
@@ -77,6 +78,7 @@ func TestHostileStrings(t *testing.T) {
 	}
 	checkForm(t, common(sets))
 	checkForm(t, probe())
+	checkForm(t, unruled())
 	if lines := strings.Count(string(f.Firewall)+string(f.Detect), "\n"); lines != f.Count {
 		t.Errorf("%d lines for %d rules", lines, f.Count)
 	}
@@ -137,7 +139,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := Compile(RuleSet{ID: 4094}); err == nil {
 		t.Error("rule set 4094 compiles: it is the probe's")
 	}
-	if f, err := Render([]RuleSet{{ID: 3}, {ID: 3}, {ID: 4, Entries: many}}); err == nil || strings.Count(string(f.Firewall), "vlan.id:3,0;") != 2 || strings.Contains(string(f.Firewall), "vlan.id:4,0;") {
+	if f, err := Render([]RuleSet{{ID: 3}, {ID: 3}, {ID: 4, Entries: many}}); err == nil || strings.Count(string(f.Firewall), "vlan.id:3,0;") != 4 || strings.Contains(string(f.Firewall), "vlan.id:4,0;") {
 		t.Errorf("a doubled and a refused rule set: %v\n%s", err, f.Firewall)
 	}
 }

@@ -29,6 +29,9 @@ const (
 	bitBlank    = "blank"    // the present packet has an empty line
 	bitOpened   = "opened"   // it is the first one since bitEnd was taken away
 	bitEnd      = "end"      // an empty line came that may end a request which is not judged, see hold
+	bitOlder    = "older"    // the connection is older than the rules, see older
+	bitKept     = "kept"     // something of the connection was held back, and perhaps still is, see older
+	bitEgress   = "egress"   // the client is the governed Pod
 )
 
 func set(bits ...string) string      { return bitOptions("set", bits) }
@@ -69,6 +72,9 @@ func (c *compiler) gate(s sorted) {
 				c.datagrams(bits...)
 				continue
 			}
+			if p.name == l7.ProtocolHTTP1 && c.egress() {
+				bits = append(bits, bitEgress)
+			}
 			c.accept(l4, "app-layer-protocol:"+p.name+"; ", p.name, "connections identified as "+p.name, bits...)
 		}
 	}
@@ -78,7 +84,7 @@ func (c *compiler) gate(s sorted) {
 		c.accept("icmp", "itype:3; ", "", "ICMP errors", mode)
 		c.accept("icmpv6", "itype:<5; ", "", "ICMPv6 errors", mode)
 	}
-	c.others(mode)
+	c.others(s, mode)
 }
 
 // unidentified reports, when the client ends a connection, that it sent something that was never identified.
@@ -98,12 +104,15 @@ func (c *compiler) vlan() string { return fmt.Sprintf("vlan.id:%d,0; prefilter; 
 
 // others reports, once a connection, that its protocol is not allowed. In Audit everything passes in the end; otherwise the
 // engine's default policy drops what no rule accepts.
-func (c *compiler) others(mode string) {
+func (c *compiler) others(s sorted, mode string) {
 	action := "drop:packet,alert "
 	if c.rs.Audit {
 		action = "accept:hook,alert "
 	}
 	once := isnotset(bitTold) + set(bitTold, mode)
+	if !c.rs.Audit && !s.http1.allowed() {
+		c.unallowedHTTP1(once)
+	}
 	for _, l4 := range []string{"tcp", "udp"} {
 		if len(c.rs.Entries) == 0 {
 			c.firewall(action+l4+":all", c.vlan()+once, Meaning{Kind: c.deny(), Detail: "nothing is allowed"})
@@ -117,6 +126,18 @@ func (c *compiler) others(mode string) {
 	if c.rs.Audit {
 		c.firewall("accept:hook ip:all", c.vlan()+set(mode), Meaning{Kind: Gate, Detail: "lets everything else pass: the rule set only reports"})
 	}
+}
+
+// unallowedHTTP1 drops what clients send where HTTP/1 is not allowed. The engine parses it all the same, and nobody judges it, so it must
+// not pass when it is sent again under rules that allow HTTP/1.
+func (c *compiler) unallowedHTTP1(once string) {
+	meaning := Meaning{Kind: c.deny(), Detail: "the connection's protocol is not allowed"}
+	if len(c.rs.Entries) == 0 {
+		meaning.Detail = "nothing is allowed"
+	}
+	sent := c.vlan() + toServer + "app-layer-protocol:http1; dsize:>0; "
+	c.firewall("drop:packet,alert tcp:all", sent+once+mark(c.egress()), meaning)
+	c.firewall("drop:packet tcp:all", sent+mark(c.egress()), meaning)
 }
 
 // allowedProtocol is a protocol that the gate lets through, and over what.

@@ -118,8 +118,9 @@ func http1Buffers(host string, fields []field) (options string) {
 	if host != "" {
 		fields = append([]field{{"host", `[ \t]*` + host + `[ \t]*`}}, fields...)
 	}
-	if len(fields) > 0 {
-		options = "http.header.raw; "
+	options = "http.header.raw; "
+	if len(fields) == 0 {
+		options += "bsize:>0; "
 	}
 	for _, f := range fields {
 		options += pcre(headerLine(f.name, f.value))

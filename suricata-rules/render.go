@@ -27,6 +27,7 @@ func Render(sets []RuleSet) (Files, error) {
 		}
 		all = append(all, c)
 	}
+	all = append(all, unruled())
 	return files(all), errors.Join(errs...)
 }
 

@@ -136,8 +136,8 @@ func (c *compiler) unallowedHTTP1(once string) {
 		meaning.Detail = "nothing is allowed"
 	}
 	sent := c.vlan() + toServer + "app-layer-protocol:http1; dsize:>0; "
-	c.firewall("drop:packet,alert tcp:all", sent+once+mark(c.egress()), meaning)
-	c.firewall("drop:packet tcp:all", sent+mark(c.egress()), meaning)
+	c.firewall("drop:flow,alert tcp:all", sent+once+mark(c.egress()), meaning)
+	c.firewall("drop:flow tcp:all", sent+mark(c.egress()), meaning)
 }
 
 // allowedProtocol is a protocol that the gate lets through, and over what.

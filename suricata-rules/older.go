@@ -67,7 +67,7 @@ func unruled() Compiled {
 		if egress {
 			vlans = fmt.Sprintf("vlan.id:>%d,0; ", ledger.EgressFirst-1)
 		}
-		c.firewall("drop:packet tcp:all", vlans+toServer+isnotset(bitEnforce, bitAudit)+"app-layer-protocol:http1; dsize:>0; "+mark(egress),
+		c.firewall("drop:flow tcp:all", vlans+toServer+isnotset(bitEnforce, bitAudit)+"app-layer-protocol:http1; dsize:>0; "+mark(egress),
 			Meaning{Kind: Deny, Protocol: "http1", Detail: "there are no rules for the connection"})
 	}
 	return c.out

@@ -27,12 +27,12 @@ type nfcapd struct {
 	address string
 }
 
-// newNfcapd starts one on a free port. Tests are skipped where it is not installed.
+// newNfcapd starts one on a free port.
 func newNfcapd(t testing.TB) *nfcapd {
 	t.Helper()
 	for _, program := range []string{"nfcapd", "nfdump"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s (apt-get install nfdump)", program)
+			t.Fatalf("this test needs %s: run hack/install-deps.sh", program)
 		}
 	}
 	for range 10 {

@@ -246,7 +246,39 @@ func needed(rules []rule, all []*seen) []rule {
 		r.notes = notes(of)
 		kept = append(kept, r)
 	}
+	trim(kept, all)
 	return kept
+}
+
+// trim leaves out peers of rules without which everything that was seen is allowed still, since another rule allows the same to more.
+func trim(rules []rule, all []*seen) {
+	covers := make([]int, len(all)) // how many rules allow it
+	for i, x := range all {
+		for k := range rules {
+			if len(rules[k].allows(x)) > 0 {
+				covers[i]++
+			}
+		}
+	}
+	for k := range rules {
+		for p := len(rules[k].peers) - 1; p >= 0 && len(rules[k].peers) > 1; p-- {
+			without := rules[k]
+			without.peers = slices.Delete(slices.Clone(without.peers), p, p+1)
+			var fewer []int // what the rule allows by this peer alone
+			for i, x := range all {
+				if rules[k].peers[p].stands(&x.peer) && len(rules[k].allows(x)) > 0 && len(without.allows(x)) == 0 {
+					fewer = append(fewer, i)
+				}
+			}
+			if slices.ContainsFunc(fewer, func(i int) bool { return covers[i] < 2 }) {
+				continue
+			}
+			for _, i := range fewer {
+				covers[i]--
+			}
+			rules[k] = without
+		}
+	}
 }
 
 // peer is a Peer as the API has it.

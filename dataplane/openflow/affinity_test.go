@@ -31,7 +31,11 @@ func serveAll(t *testing.T, w *world, endpoints string) {
 	t.Helper()
 	for a := range strings.FieldsSeq(endpoints) {
 		if at := netip.MustParseAddrPort(a).Addr(); !slices.Contains(append(ovstest.Remote, ovstest.Remote6...), at) {
-			w.IP("net", "addr add "+at.String()+" dev lo")
+			flags := ""
+			if at.Is6() {
+				flags = " nodad" // it can be used at once
+			}
+			w.IP("net", "addr add "+at.String()+" dev lo"+flags)
 		}
 		ovstest.Serve(t, w.Netns("net"), netip.MustParseAddrPort(a))
 	}

@@ -278,7 +278,11 @@ func TestCommand(t *testing.T) {
 	if err := long.Wait(); err == nil {
 		t.Error("killed, and no error")
 	}
-	if left := processesIn(t, path); len(left) != 0 {
+	left := processesIn(t, path)
+	for end := time.Now().Add(30 * time.Second); len(left) != 0 && time.Now().Before(end); left = processesIn(t, path) { // those killed end soon after
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(left) != 0 {
 		t.Errorf("processes are left: %q", left)
 	}
 }

@@ -19,18 +19,6 @@ import (
 	"github.com/meerkat-dev/meerkat/dataplane/attach/netspace"
 )
 
-const auditPolicy = `
-metadata: {name: reports}
-spec:
-  podSelector: {matchLabels: {app: reports}}
-  mode: Audit
-  ingress:
-  - name: reading
-    ports: [{port: 8080}]
-    l7:
-    - http: {methods: [GET]}
-`
-
 // TestPicture draws the dashboard, of five minutes in the life of a node: see hack/picture.sh.
 func TestPicture(t *testing.T) {
 	out, prometheus, drawer := os.Getenv("MEERKAT_PICTURE"), os.Getenv("MEERKAT_PROMETHEUS"), os.Getenv("MEERKAT_DASHBOARD")
@@ -44,7 +32,7 @@ func TestPicture(t *testing.T) {
 	address, server := freeAddress(t), freeAddress(t)
 	w.startAgentWith(func(o *order) { o.Metrics = address })
 	w.applyWeb()
-	w.resolve(w.applyUnresolved(auditPolicy))
+	w.changeMethods(0)
 	w.report("the policy is in force", inForce)
 	good := w.storeRevision(teapotRule)
 	w.ruleSet()
@@ -123,7 +111,7 @@ func TestPicture(t *testing.T) {
 	}
 }
 
-// changeMethods changes a policy, so that there are changes to measure.
+// changeMethods makes or changes a policy in mode Audit, so that there are changes to measure.
 func (w *world) changeMethods(i int) {
 	methods := []string{"[GET]", "[GET, HEAD]"}[i%2]
 	w.resolve(w.applyUnresolved(fmt.Sprintf("metadata: {name: reports}\nspec:\n  podSelector: {matchLabels: {app: reports}}\n  mode: Audit\n  ingress:\n"+

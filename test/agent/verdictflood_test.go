@@ -46,6 +46,7 @@ func TestVerdictFlood(t *testing.T) {
 		t.Parallel()
 	}
 	w := newWorld(t, engineCluster(t))
+	w.limit = 3 * time.Minute // a web server is slow on purpose, and a machine may be
 	w.shop()
 	engine := &v1alpha1.Engine{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.EngineName}}
 	w.create(engine)
@@ -124,7 +125,23 @@ func TestVerdictFlood(t *testing.T) {
 			} else {
 				outputs(nil)
 			}
-			time.Sleep(2 * time.Second) // outputs are looked at every second
+			output := "stdout"
+			if told {
+				output = "file"
+			}
+			w.eventually("a denial goes to the output "+output, func() error {
+				had := countersOf(t, metrics)
+				flood.send(t, 1)
+				time.Sleep(200 * time.Millisecond)
+				now := countersOf(t, metrics)
+				for _, name := range []string{"meerkat_event_output_sent_total ", "meerkat_event_output_lost_total "} {
+					if now[name+output] > had[name+output] {
+						return nil
+					}
+				}
+				return errors.New("it does not")
+			})
+			w.settled(metrics)
 			before, cpu := countersOf(t, metrics), p.processor(t)
 			denials := int(lasts.Seconds() * floodRate)
 			rates[told] = w.askDuring(func() { flood.send(t, denials) })

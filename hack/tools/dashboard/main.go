@@ -115,7 +115,6 @@ func (s server) draw(ctx context.Context, file, out string) error {
 		height = max(height, p.GridPos.Y+p.GridPos.H)
 	}
 	canvas := vgimg.NewWith(vgimg.UseWH(24*unitWidth, vg.Length(height*unitHeight)), vgimg.UseDPI(100), vgimg.UseBackgroundColor(color.White))
-	whole := draw.New(canvas)
 	for _, p := range d.Panels {
 		g := p.GridPos
 		left, top := vg.Length(g.X*unitWidth), vg.Length((height-g.Y)*unitHeight)
@@ -126,7 +125,6 @@ func (s server) draw(ctx context.Context, file, out string) error {
 			return fmt.Errorf("panel %q: %w", p.Title, err)
 		}
 	}
-	_ = whole
 	f, err := os.Create(out)
 	if err != nil {
 		return err
